@@ -1,0 +1,53 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Everything is installed into .venv of this checkout.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+XVFB := xvfb-run -a -s "-screen 0 1600x1000x24"
+SYSTEM_PACKAGES := xvfb xauth libgl1-mesa-dri libegl1 libgl1 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 \
+	libxcb-image0 libxcb-keysyms1 libxcb-randr0 libxcb-render-util0 libxcb-shape0 libxcb-xinerama0 libxcb-xkb1 \
+	libdbus-1-3 libopengl0
+
+.PHONY: demo test viewer setup system check lint sample screenshot clean
+
+demo: setup
+	$(BIN)/convlstm-tumor batch sample_data -o results/demo --masks ignore
+
+viewer: setup system
+	test -f results/demo/summary.csv || $(BIN)/convlstm-tumor batch sample_data -o results/demo --masks ignore
+	$(BIN)/napari results/demo/progressing
+
+test: setup system lint
+	$(XVFB) $(BIN)/python -m pytest -m "not slow and not gpu"
+
+setup: $(STAMP)
+
+# --no-cache-dir is not used: a second run is quick. The index of plain torch has gigabytes of CUDA: see constraints.txt.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	touch $(STAMP)
+
+# The viewer and its tests draw on a virtual screen: apt when root, else the line to run.
+system:
+	@command -v xvfb-run >/dev/null && ldconfig -p | grep -q libxcb-cursor && ldconfig -p | grep -q libEGL || { \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(SYSTEM_PACKAGES); \
+	else echo "Install the viewer's system packages: sudo apt-get install $(SYSTEM_PACKAGES)"; exit 1; fi; }
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: lint
+
+# The committed sample: two simulated patients (ICBM152 maps, no patient's data).
+sample: setup
+	$(BIN)/python benchmarks/make_sample.py sample_data
+
+screenshot: setup system
+	$(XVFB) $(BIN)/python benchmarks/screenshot.py results/demo/progressing docs/images/viewer.png
+
+clean:
+	rm -rf $(VENV) results

@@ -1,0 +1,3 @@
+"""Tumor segmentation, growth and forecast over the visits of a patient."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""The viewer door: reader, sample data and the "Tumor growth" widget. The only room that knows napari and Qt."""

@@ -1,0 +1,298 @@
+"""One DICOM series (many files, or enhanced multi-frame) as a Volume.
+
+The geometry is taken from the tags through pydicom and checked slice by slice; the pixels are decoded by GDCM
+through SimpleITK, which knows the compressed transfer syntaxes and applies the rescale slope and intercept of
+each file (HU).
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import SimpleITK as sitk
+from pydicom.errors import InvalidDicomError
+
+from napari_convlstm_tumor.errors import GeometryError, InputError
+from napari_convlstm_tumor.io.dicom_stack import (
+    COSINE_TOLERANCE,
+    FloatArray,
+    Image,
+    affine,
+    describe_uneven,
+    make_even,
+    refuse_crooked,
+    refuse_same_positions,
+    straighten,
+    tilt_degrees,
+)
+from napari_convlstm_tumor.volume import Grid, Volume
+
+# With two slices nothing shows whether one between them is missing; such series are localisers.
+FEWEST_SLICES = 3
+SPACING_TOLERANCE_MM = 1e-3
+# Values longer than this stay on the disk until they are asked for.
+LONGEST_TAG = 4096
+HEADER_TAGS = [
+    "Modality", "SeriesInstanceUID", "Rows", "Columns", "PhotometricInterpretation", "ImagePositionPatient",
+    "ImageOrientationPatient", "PixelSpacing", "ModalityLUTSequence", "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence", "NumberOfFrames", "RescaleSlope", "RescaleIntercept",
+]  # fmt: skip
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One slice: where it lies (LPS mm), which frame of which file holds it, and its rescale when that is per
+    frame.
+    """
+
+    path: Path
+    frame: int
+    series: str
+    position: FloatArray
+    orientation: FloatArray
+    spacing_mm: tuple[float, float]
+    size: tuple[int, int]
+    rescale: tuple[float, float] | None = None
+
+
+def read_dicom(paths: Sequence[Path], resample_uneven: bool = False) -> Volume:
+    """The volume (I, J, K) float32 of one series; i along the rows, j down the columns, k along the slice
+    normal.
+
+    A tilted gantry is undone by shifting each slice in its plane (linear interpolation; no mixing of slices).
+    Missing or uneven slices are refused with their positions, or interpolated when ``resample_uneven``.
+    Refused with InputError or GeometryError: colour, several series, orientations, sizes or positions twice,
+    fewer than 3 slices.
+    """
+    planes = [plane for path in paths for plane in _read_planes(path)]
+    _refuse_mixed(planes)
+    axes = _axes(planes[0])
+    planes.sort(key=lambda plane: float(plane.position @ axes[2]))
+    offsets = np.array([plane.position for plane in planes]) @ axes.T  # (K, 3): mm along row, column, normal
+    refuse_same_positions(offsets[:, 2])
+    refuse_crooked(offsets)
+    uneven = describe_uneven(offsets[:, 2])
+    if uneven and not resample_uneven:
+        raise GeometryError(
+            f"Slices are missing or uneven: {uneven}. Export the whole series again, "
+            "or accept interpolated slices with --resample-uneven."
+        )
+    data = _read_pixels(planes)
+    if tilt := tilt_degrees(offsets):
+        _log.warning("%s: a tilt of %.1f degrees was corrected by resampling.", paths[0].name, tilt)
+        data, offsets = straighten(data, offsets, planes[0].spacing_mm)
+    if uneven:
+        _log.warning("%s: missing or uneven slices were interpolated: %s.", paths[0].name, uneven)
+        data, offsets = make_even(data, offsets)
+    return Volume(data, Grid(data.shape, affine(offsets, axes, planes[0].spacing_mm)))
+
+
+def read_header(path: Path, tags: Sequence[str] | None = None, with_pixels: bool = False) -> Any:
+    """The DICOM tags of a file; the pixels left on the disk, and listed only when ``with_pixels``.
+
+    The library's own warnings, which may quote private values, are silenced.
+    """
+    try:
+        with warnings.catch_warnings(), pydicom.config.disable_value_validation():
+            warnings.simplefilter("ignore")
+            header = pydicom.dcmread(
+                path,
+                stop_before_pixels=not with_pixels,
+                defer_size=LONGEST_TAG,
+                force=True,
+                specific_tags=tags,
+            )
+            if not with_pixels:
+                header.walk(lambda *_: None)  # convert every value now, while warnings are silenced
+    except (InvalidDicomError, OSError, EOFError, ValueError, AttributeError, NotImplementedError) as error:
+        raise InputError(f"{path.name} is not a readable DICOM file. Copy or export it again.") from error
+    return header
+
+
+# ---- tags ----
+
+
+def _read_planes(path: Path) -> list[Plane]:
+    header = read_header(path, HEADER_TAGS)
+    if "Rows" not in header or "Columns" not in header:
+        kind = f"it is {header.Modality}" if header.get("Modality") else "it is not a DICOM image"
+        raise InputError(f"{path.name} holds no image ({kind}).")
+    if header.get("PhotometricInterpretation") != "MONOCHROME2":
+        raise InputError(
+            f"{path.name} has the colour model {header.get('PhotometricInterpretation')}, only "
+            "grey-value images "
+            "(MONOCHROME2) can be used. Give the original series, not a derived or screen-saved one."
+        )
+    if header.get("ModalityLUTSequence"):
+        raise InputError(
+            f"{path.name} needs a look-up table for its values (Modality LUT), which is not supported."
+        )
+    try:
+        return [_plane(path, n, *groups) for n, groups in enumerate(_frame_groups(header))]
+    except (AttributeError, TypeError, ValueError, IndexError) as error:
+        raise GeometryError(
+            f"{path.name} lacks its position, orientation or pixel spacing. Give the original series, "
+            "not a derived or screen-saved one."
+        ) from error
+
+
+def _frame_groups(header: Any) -> list[tuple[Any, Any, Any]]:
+    """Per frame the datasets to look in: its own functional groups, the shared ones, the file itself."""
+    frames = header.get("PerFrameFunctionalGroupsSequence")
+    if frames:
+        shared = header.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()]
+        return [(frame, shared[0], header) for frame in frames]
+    if int(header.get("NumberOfFrames") or 1) > 1:
+        raise ValueError("multi-frame without functional groups")
+    return [(pydicom.Dataset(), pydicom.Dataset(), header)]
+
+
+def _plane(path: Path, frame: int, own: Any, shared: Any, header: Any) -> Plane:
+    def value(group: str, tag: str) -> Any:
+        for place in (own, shared):
+            if group in place:
+                return place[group].value[0].get(tag)
+        return header.get(tag)
+
+    transform = "PixelValueTransformationSequence"
+    slope, intercept = value(transform, "RescaleSlope"), value(transform, "RescaleIntercept")
+    row_mm, column_mm = (float(s) for s in value("PixelMeasuresSequence", "PixelSpacing"))
+    return Plane(
+        path=path,
+        frame=frame,
+        series=str(header.get("SeriesInstanceUID", "")),
+        position=_numbers(value("PlanePositionSequence", "ImagePositionPatient"), 3),
+        orientation=_numbers(value("PlaneOrientationSequence", "ImageOrientationPatient"), 6),
+        spacing_mm=(column_mm, row_mm),  # along i (next column), along j (next row)
+        size=(int(header.Columns), int(header.Rows)),
+        rescale=None if slope is None else (float(slope), float(intercept or 0)),
+    )
+
+
+def _numbers(values: Any, count: int) -> FloatArray:
+    array = np.array([float(v) for v in values])
+    if array.shape != (count,) or not np.all(np.isfinite(array)):
+        raise ValueError(f"expected {count} finite numbers")
+    return array
+
+
+# ---- checks ----
+
+
+def _refuse_mixed(planes: Sequence[Plane]) -> None:
+    first = planes[0]
+    series = {plane.series for plane in planes}
+    if len(series) > 1:
+        raise InputError(f"The files belong to {len(series)} DICOM series. Give the files of one series.")
+    sizes = Counter(plane.size for plane in planes)
+    if len(sizes) > 1:
+        raise InputError(
+            f"The slices have different sizes: {', '.join(f'{w} x {h}' for w, h in sizes)} pixels."
+        )
+    for plane in planes:
+        if np.max(np.abs(plane.orientation - first.orientation)) > COSINE_TOLERANCE:
+            raise GeometryError(
+                "The slices have different orientations (a localiser, or several stacks in one series), "
+                f"for example {first.path.name} and {plane.path.name}. Give one stack."
+            )
+        if np.max(np.abs(np.subtract(plane.spacing_mm, first.spacing_mm))) > SPACING_TOLERANCE_MM:
+            raise GeometryError(
+                f"The slices have different pixel sizes: {first.spacing_mm} and {plane.spacing_mm} mm."
+            )
+    if len(planes) < FEWEST_SLICES:
+        raise InputError(
+            f"Only {len(planes)} slice(s); at least {FEWEST_SLICES} are needed to know their spacing. "
+            "Export the whole series again."
+        )
+
+
+def _axes(plane: Plane) -> FloatArray:
+    """(3, 3) orthonormal: rows are the directions along the image row, along the column, and their normal
+    (LPS).
+    """
+    row, column = plane.orientation[:3], plane.orientation[3:]
+    faults = [abs(row @ row - 1), abs(column @ column - 1), abs(row @ column)]
+    if max(faults) > 2 * COSINE_TOLERANCE:
+        raise GeometryError(f"{plane.path.name} has an image orientation that is no right angle.")
+    row = row / np.linalg.norm(row)
+    normal = np.cross(row, column)
+    normal = normal / np.linalg.norm(normal)
+    return np.array([row, np.cross(normal, row), normal])
+
+
+# ---- pixels ----
+
+
+def _read_pixels(planes: Sequence[Plane]) -> Image:
+    """(I, J, K) float32 in the order of the planes."""
+    columns, rows = planes[0].size
+    data = np.empty((len(planes), rows, columns), np.float32)  # (k, j, i)
+    places: dict[Path, list[int]] = {}
+    for k, plane in enumerate(planes):
+        places.setdefault(plane.path, []).append(k)
+    for path, ks in places.items():
+        members = [planes[k] for k in ks]
+        _refuse_short_pixels(path, len(members) * rows * columns)
+        frames = _decode(path, members)
+        if frames.shape[1:] != (rows, columns) or len(frames) < len(ks):
+            raise InputError(
+                f"{path.name} holds pixels of another size than its header says. Export it again."
+            )
+        data[ks] = frames[[plane.frame for plane in members]]
+    return data.transpose(2, 1, 0)  # (k, j, i) -> (i, j, k)
+
+
+def _refuse_short_pixels(path: Path, voxels: int) -> None:
+    """GDCM fills up uncompressed pixel data that is shorter than the header says; such a file is damaged."""
+    header = read_header(path, ["PixelData", "BitsAllocated"], with_pixels=True)
+    pixels = header.get_item("PixelData", keep_deferred=True)
+    syntax = header.file_meta.get("TransferSyntaxUID")
+    if syntax is not None and (syntax.is_compressed or syntax.is_deflated):
+        return
+    needed = voxels * int(header.get("BitsAllocated") or 16) // 8
+    if pixels is None or pixels.length < needed:
+        raise InputError(
+            f"{path.name} holds {0 if pixels is None else pixels.length} bytes of pixels, "
+            f"{needed} are expected: the file is damaged. Export it again."
+        )
+
+
+def _decode(path: Path, members: Sequence[Plane]) -> Image:
+    """(frames, J, I) of one file in real values: by GDCM, which knows every compression, else by pydicom.
+
+    GDCM applies one slope and intercept to the whole file, so frames that differ in them go to pydicom.
+    """
+    if len({plane.rescale for plane in members}) == 1:
+        with suppress(RuntimeError):
+            array = sitk.GetArrayFromImage(sitk.ReadImage(str(path), sitk.sitkFloat32, imageIO="GDCMImageIO"))
+            frames: Image = array.reshape(-1, *array.shape[-2:])
+            return frames
+    return _decode_pydicom(path, members)
+
+
+def _decode_pydicom(path: Path, members: Sequence[Plane]) -> Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            raw = pydicom.dcmread(path, force=True).pixel_array
+    except (RuntimeError, ValueError, AttributeError, NotImplementedError, OSError) as error:
+        raise InputError(
+            f"The pixels of {path.name} cannot be decoded: damaged, or a compression that is not known here. "
+            "Export it again, or convert it, e.g. with gdcmconv --raw."
+        ) from error
+    pixels = raw.astype(np.float32).reshape(-1, *raw.shape[-2:])
+    for plane in members:
+        slope, intercept = plane.rescale or (1.0, 0.0)
+        pixels[plane.frame] = pixels[plane.frame] * slope + intercept
+    return pixels

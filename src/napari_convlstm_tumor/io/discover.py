@@ -1,0 +1,274 @@
+"""From a path to patients: which visits, images and masks there are. Reads names and DICOM headers, never
+pixels.
+
+A patient is a folder that holds images, or visit folders, or folders by kind of image; any other folder is a
+folder of patients, at any depth. A CSV file is a manifest. DICOM folders without telling names belong to one
+patient when their headers carry one patient ID or one study.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from napari_convlstm_tumor.errors import InputError
+from napari_convlstm_tumor.io.discover_dicom import (
+    PLACEHOLDER_IDS,
+    Located,
+    add_dicom,
+    image_patients,
+    peek,
+    read_headers,
+)
+from napari_convlstm_tumor.io.discover_draft import Draft
+from napari_convlstm_tumor.io.discover_finish import finish
+from napari_convlstm_tumor.io.discover_nnunet import is_nnunet, nnunet_patients
+from napari_convlstm_tumor.io.discover_tree import RESULT_FILE, Folder, natural, scan
+from napari_convlstm_tumor.io.layouts import (
+    DERIVATIVES,
+    add_derivative_masks,
+    collect,
+    is_neutral,
+    visit_folder,
+)
+from napari_convlstm_tumor.io.manifest import manifest_patients
+from napari_convlstm_tumor.io.names import (
+    VOLUME_ENDINGS,
+    ambiguous_date,
+    brats_patient,
+    kind_of,
+    without_dates,
+)
+from napari_convlstm_tumor.series import PatientFiles
+from napari_convlstm_tumor.settings import Settings
+
+# Folders of a dataset that hold no patients: BIDS keeps other things under these names.
+NOT_PATIENTS = frozenset((DERIVATIVES, "sourcedata", "code", "stimuli", "phenotype"))
+
+
+def find_patient(path: str | Path, settings: Settings | None = None) -> PatientFiles:
+    """The one patient in a folder or CSV manifest.
+
+    Raises InputError when the path does not exist, holds no image, or holds several patients. What makes the
+    one patient unusable stands in ``problems``.
+    """
+    settings = settings or Settings()
+    drafts = _drafts(Path(path), numbers_are_visits=True)
+    if len(drafts) > 1:
+        raise InputError(
+            f"{_shown(Path(path))} holds {len(drafts)} patients, one is needed. Give the folder of one "
+            f"patient, or use batch. "
+            "If its folders are visits, name them by date (2020-01-31) or number (visit-1)."
+        )
+    return finish(drafts[0], settings)
+
+
+def find_patients(path: str | Path, settings: Settings | None = None) -> list[PatientFiles]:
+    """Every patient in a folder or CSV manifest, in natural order of names.
+
+    Raises InputError when the path does not exist or holds no image. Each patient's trouble stands in its
+    ``problems``.
+    """
+    settings = settings or Settings()
+    return [finish(draft, settings) for draft in _drafts(Path(path), numbers_are_visits=False)]
+
+
+def _drafts(path: Path, numbers_are_visits: bool) -> list[Draft]:
+    if path.is_file():
+        if path.suffix.lower() not in (".csv", ".tsv"):
+            raise InputError(
+                f"{_shown(path)} is a file. Give the folder of a patient, a folder of patients, or a CSV "
+                f"manifest."
+            )
+        return manifest_patients(path)
+    if not path.is_dir():
+        raise InputError(f"{_shown(path)} does not exist.")
+    folder = scan(path)
+    if RESULT_FILE in folder.texts:
+        raise InputError(
+            f"{_shown(path)} is a result folder of an earlier run. Give the folder with the patient's images."
+        )
+    if not folder.has_images:
+        raise InputError(
+            f"No image in {_shown(path)}. Looked for {', '.join(VOLUME_ENDINGS)} and DICOM files, in all "
+            f"folders."
+        )
+    if is_nnunet(folder):
+        return nnunet_patients(folder)
+    patients = _patients_in(folder, numbers_are_visits)
+    drafts = [draft for patient in patients for draft in _draft_patient(patient, numbers_are_visits)]
+    _make_names_unique(drafts, patients)
+    return drafts
+
+
+def _shown(path: Path) -> str:
+    return f"'{without_dates(path.name)}'"
+
+
+# ---- which folders are patients ----
+
+
+def _patients_in(folder: Folder, numbers_are_visits: bool) -> list[Folder]:
+    children = [f for f in folder.folders if f.has_images and f.name not in NOT_PATIENTS]
+    if _is_patient(folder, children, numbers_are_visits):
+        return [_brats_named(folder)]
+    patients: list[Folder] = []
+    by_brats: dict[str, list[Folder]] = defaultdict(list)
+    for child in sorted(children, key=lambda f: natural(f.name)):
+        if brats := brats_patient(child.name):
+            by_brats[brats].append(child)
+        else:
+            patients += _patients_in(child, numbers_are_visits)
+    together = [Folder(name, folder.path, folders=tuple(visits)) for name, visits in by_brats.items()]
+    return sorted(patients + together, key=lambda f: natural(f.name))
+
+
+def _brats_named(folder: Folder) -> Folder:
+    """BraTS-GLI-00001-000 given alone is a visit of BraTS-GLI-00001."""
+    return replace_name(folder, brats_patient(folder.name) or folder.name)
+
+
+def replace_name(folder: Folder, name: str) -> Folder:
+    """The same folder under another name."""
+    return Folder(
+        name, folder.path, folder.volumes, folder.dicom, folder.texts, folder.folders, folder.left_out
+    )
+
+
+def _is_patient(folder: Folder, children: Sequence[Folder], numbers_are_visits: bool) -> bool:
+    if not children:
+        return True
+    if folder.name.startswith("sub-"):  # BIDS says so
+        return True
+    brats = {brats_patient(c.name) for c in children} - {None}
+    if brats:
+        return len(brats) == 1 and all(brats_patient(c.name) for c in children)
+    if any(visit_folder(c.name, numbers_are_visits) or ambiguous_date(c.name) for c in children):
+        return not any(c.name.startswith("sub-") for c in children)
+    if all(is_neutral(c.name) for c in children):
+        return not any(_has_visits(c) and not is_neutral(c.name) for c in children)
+    if folder.dicom or any(kind_of(n).role == "image" and kind_of(n).modality for n in folder.volumes):
+        return True
+    return folder.has_dicom and _one_dicom_patient(folder, children)
+
+
+def _has_visits(folder: Folder) -> bool:
+    return any(visit_folder(f.name, numbers_are_visits=False) for f in folder.folders)
+
+
+def _one_dicom_patient(folder: Folder, children: Sequence[Folder]) -> bool:
+    if not all(c.has_dicom for c in children) or any(_has_visits(c) for c in children):
+        return False
+    ids, studies = peek(folder)
+    return len(studies) == 1 or (len(ids) == 1 and next(iter(ids)).lower() not in PLACEHOLDER_IDS)
+
+
+# ---- one patient ----
+
+
+def _draft_patient(folder: Folder, numbers_are_visits: bool) -> list[Draft]:
+    located, unreadable = read_headers(folder, folder.name) if folder.has_dicom else ([], [])
+    ids = image_patients(located)
+    named = any(visit_folder(f.name, numbers_are_visits) for f in folder.folders)
+    if len(ids) > 1 and not named:
+        return [
+            _one(folder, _of_patient(located, i), unreadable, _folder_name(i) or folder.name) for i in ids
+        ]
+    draft = _one(folder, located, unreadable, folder.name)
+    if len(ids) > 1:
+        draft.problem(
+            f"The DICOM headers carry {len(ids)} patient IDs, so these may be different patients. "
+            f"Separate them into one folder "
+            "each; if they are one patient, say so with a CSV manifest."
+        )
+    return [draft]
+
+
+def _of_patient(located: list[Located], patient_id: str) -> list[Located]:
+    def own(text: str) -> str:
+        return "" if text.lower() in PLACEHOLDER_IDS else text
+
+    return [(h, p) for h, p in located if own(h.patient_id) == patient_id]
+
+
+def _folder_name(patient_id: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", patient_id).strip("._")
+
+
+def _one(folder: Folder, located: list[Located], unreadable: list[str], name: str) -> Draft:
+    draft = Draft(name, "folders")
+    collect(folder, draft)
+    _add_derivatives(folder, draft)
+    if located:
+        draft.layout = "DICOM"
+        add_dicom(draft, located)
+    for file in unreadable:
+        draft.leave_out(file, "not readable as DICOM")
+    if draft.layout == "folders" and all(
+        v.when and v.when.scheme == "PatientID-NNN-TTT" for v in draft.visits
+    ):
+        draft.layout = "BraTS"
+    return draft
+
+
+def _add_derivatives(folder: Folder, draft: Draft) -> None:
+    if draft.layout != "BIDS":
+        return
+    dataset = folder.path.parent
+    found = [scan(path) for path in sorted(dataset.glob(f"{DERIVATIVES}/*/{folder.name}")) if path.is_dir()]
+    if found:
+        add_derivative_masks(draft, dataset, found)
+
+
+def _make_names_unique(drafts: list[Draft], patients: list[Folder]) -> None:
+    """Patients of the same name in different folders (two sites) take the name of the folder above in
+    front."""
+    counts = Counter(d.patient for d in drafts)
+    above = (
+        {id(d): p.path.parent.name for d, p in zip(drafts, patients, strict=False)}
+        if len(drafts) == len(patients)
+        else {}
+    )
+    taken: Counter[str] = Counter()
+    for draft in drafts:
+        name = draft.patient
+        if counts[name] > 1:
+            draft.patient = f"{above[id(draft)]}-{name}" if id(draft) in above else name
+        taken[draft.patient] += 1
+        if taken[draft.patient] > 1:
+            draft.patient = f"{draft.patient}-{taken[draft.patient]}"
+
+
+# ---- said to a person ----
+
+
+def describe(patients: Sequence[PatientFiles]) -> dict[str, Any]:
+    """What was found, as plain JSON values for ``info --json``: no full paths, no dates."""
+    rows = [_describe(patient) for patient in patients]
+    return {"patients": rows, "found": len(rows), "usable": sum(row["usable"] for row in rows)}
+
+
+def _describe(patient: PatientFiles) -> dict[str, Any]:
+    return {
+        "patient": patient.patient,
+        "layout": patient.layout,
+        "usable": not patient.problems and bool(patient.visits),
+        "dated": patient.dated,
+        "modalities": list(patient.modalities),
+        "visits": [
+            {
+                "visit": number,
+                "day": visit.day,
+                "modalities": {modality: len(paths) for modality, paths in visit.images.items()},
+                "has_mask": visit.mask is not None,
+                "notes": list(visit.notes),
+            }
+            for number, visit in enumerate(patient.visits, start=1)
+        ],
+        "warnings": list(patient.warnings),
+        "problems": list(patient.problems),
+        "left_out": [{"name": name, "reason": reason} for name, reason in patient.left_out],
+    }

@@ -1,0 +1,229 @@
+"""Pixels: one image, one mask, one visit, one patient. Every error says which visit and which file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_convlstm_tumor.errors import GeometryError, InputError, SeriesError
+from napari_convlstm_tumor.io.dicom import read_dicom
+from napari_convlstm_tumor.io.dicom_masks import belongs_to_series, read_dicom_mask
+from napari_convlstm_tumor.io.nifti import finite, is_single_file, read_single
+from napari_convlstm_tumor.series import MODALITIES, PatientFiles, Series, Visit
+from napari_convlstm_tumor.settings import Settings
+from napari_convlstm_tumor.volume import Grid, Volume
+
+# A label volume names a few tissues or lesions; more values than this is an image by mistake.
+MOST_LABELS = 100
+# A map of probabilities is nearly decided: it reaches 0.9 somewhere, and of the voxels above 0.1 fewer than
+# half lie between 0.25 and 0.75. An image scaled to 0..1 is not like that, and a cut at 0.5 through it would
+# be no tumor.
+PROBABILITY_THRESHOLD = 0.5
+PROBABILITY_REACHES = 0.9
+PROBABILITY_BACKGROUND = 0.1
+PROBABILITY_UNDECIDED = (0.25, 0.75)
+
+_log = logging.getLogger(__name__)
+
+
+def read_volume(paths: Sequence[Path], resample_uneven: bool = False) -> Volume:
+    """One image as float32 (I, J, K): a NIfTI, NRRD, MHA or MHD file, or the files of one DICOM series.
+
+    resample_uneven: interpolate missing or uneven DICOM slices instead of refusing them. Up to 0.1 % NaN or
+    infinite voxels become background, more are refused. Raises InputError or GeometryError that names the
+    file.
+    """
+    if not paths:
+        raise InputError("No image files were given.")
+    with about(paths[0].name if len(paths) == 1 else f"{paths[0].name} and {len(paths) - 1} more"):
+        singles = [path for path in paths if is_single_file(path)]
+        if singles and len(paths) > 1:
+            raise InputError(
+                f"{len(paths)} files were given for one image. Give one file, or one DICOM series."
+            )
+        volume = read_single(paths[0]) if singles else read_dicom(paths, resample_uneven)
+        return Volume(finite(volume.data, paths[0].name), volume.grid)
+
+
+def read_mask(path: Path, image_grid: Grid, image_paths: Sequence[Path] = ()) -> Volume:
+    """A tumor mask as uint8 0/1 on its own grid; a label volume (every label above 0 is tumor), DICOM SEG or
+    RTSTRUCT.
+
+    image_grid: of the image it belongs to; contours are drawn on it, and a mask elsewhere in space is
+    refused. image_paths: the files of that image; a DICOM mask is checked against them. An empty mask is a
+    zero volume.
+    """
+    with about(path.name):
+        if is_single_file(path):
+            stored = read_single(path, dtype=None)
+            mask = Volume(_binary(finite(stored.data, path.name, fill=0)), stored.grid)
+        else:
+            dicom_images = [p for p in image_paths if not is_single_file(p)]
+            mask = read_dicom_mask(path, image_grid, dicom_images)
+        _refuse_elsewhere(mask, image_grid, path.name)
+        return mask
+
+
+def read_series(files: PatientFiles, settings: Settings) -> Series:
+    """All visits of a patient. Raises InputError (or a child of it) with the number of the visit and the
+    file.
+    """
+    if files.problems:
+        raise SeriesError(" ".join(files.problems))
+    visits = tuple(read_visit(files, index, settings) for index in range(len(files.visits)))
+    return Series(files.patient, visits, dated=files.dated)
+
+
+def read_visit(files: PatientFiles, index: int, settings: Settings) -> Visit:
+    """Visit ``index`` (0-based, in the order of time): the images that settings.modality asks for, and the
+    mask.
+    """
+    found = files.visits[index]
+    with about(f"Visit {index + 1}"):
+        chosen = _choose_modalities(found.images, settings.modality)
+        images = {name: read_volume(paths, settings.resample_uneven) for name, paths in chosen.items()}
+        for name, volume in images.items():
+            _refuse_constant(volume, chosen[name][0].name)
+        mask = None
+        if found.mask is not None and settings.masks != "ignore":
+            owner = _owner(found.mask, chosen)
+            mask = read_mask(found.mask, images[owner].grid, chosen[owner])
+        return Visit(found.label, files.days[index], images, mask)
+
+
+@contextmanager
+def about(what: str) -> Iterator[None]:
+    """Put what an error is about in front of its sentence; the kind of error stays."""
+    try:
+        yield
+    except InputError as error:
+        raise type(error)(f"{what}: {error}") from error
+
+
+def _choose_modalities(
+    images: Mapping[str, tuple[Path, ...]], wanted: Sequence[str]
+) -> dict[str, tuple[Path, ...]]:
+    """The images wanted (all when nothing is), in the order of MODALITIES; an unknown one counts as the only
+    wanted.
+    """
+    chosen = {name: images[name] for name in MODALITIES if name in images and (not wanted or name in wanted)}
+    if not chosen and len(wanted) == 1 and "other" in images:
+        chosen = {wanted[0]: images["other"]}
+    if not chosen:
+        raise SeriesError(
+            f"It has no image of the kind {' or '.join(wanted) or 'known'}; found: "
+            f"{', '.join(images) or 'nothing'}. "
+            "Choose another --modality or leave the visit out."
+        )
+    return chosen
+
+
+def _owner(mask: Path, images: Mapping[str, tuple[Path, ...]]) -> str:
+    """The modality whose DICOM series a DICOM mask names; else the first."""
+    if not is_single_file(mask):
+        for name, paths in images.items():
+            if not is_single_file(paths[0]) and belongs_to_series(mask, paths[0]):
+                return name
+    return next(iter(images))
+
+
+def _refuse_constant(volume: Volume, name: str) -> None:
+    low, high = float(volume.data.min()), float(volume.data.max())
+    if low == high:
+        raise InputError(
+            f"{name}: Every voxel has the value {low:g}; there is nothing to see. Export it again."
+        )
+
+
+def _binary(data: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """0/1 from labels (I, J, K), or from probabilities that are clearly so; anything else is refused."""
+    low, high = (float(data.min()), float(data.max()))
+    if low < 0:
+        raise InputError(
+            f"The mask has negative values (down to {low:g}). Give labels: 0 outside, 1 or more in tumor."
+        )
+    positive = data[data > 0]
+    if positive.dtype.kind == "f" and np.any(positive != np.rint(positive)):
+        _refuse_unclear(positive, high)
+        return (data >= PROBABILITY_THRESHOLD).astype(np.uint8)
+    labels = len(np.unique(positive))
+    if labels > MOST_LABELS:
+        raise InputError(
+            f"The mask has {labels} different values; a label volume has at most {MOST_LABELS}. "
+            "It looks like an image: give the mask."
+        )
+    return (data > 0).astype(np.uint8)
+
+
+def _refuse_unclear(positive: npt.NDArray[Any], high: float) -> None:
+    likely = positive[positive > PROBABILITY_BACKGROUND]
+    low_cut, high_cut = PROBABILITY_UNDECIDED
+    undecided = np.count_nonzero((likely > low_cut) & (likely < high_cut)) / max(1, likely.size)
+    if high > 1 or high < PROBABILITY_REACHES or undecided >= 0.5:
+        raise InputError(
+            f"The mask has values between whole numbers (up to {high:g}, {100 * undecided:.0f} % "
+            "undecided) and is "
+            "not clearly a map of probabilities. Threshold it first: 0 outside, 1 in the tumor."
+        )
+
+
+def _refuse_elsewhere(mask: Volume, image: Grid, name: str) -> None:
+    """A mask must lie on its image; one that was saved without its position is told apart."""
+    if mask.grid.matches(image):
+        return
+    if mask.grid.shape == image.shape and _is_unplaced(mask.grid) and not _is_unplaced(image):
+        raise GeometryError(
+            "The mask has the size of its image but no position (its affine is only a voxel size). "
+            "Save it with the affine of the image."
+        )
+    if not _overlap(mask.grid, image):
+        raise GeometryError(
+            "The mask lies outside its image in space. Give the mask drawn on this visit's image."
+        )
+    _warn_cut(mask, image, name)
+
+
+def _overlap(a: Grid, b: Grid) -> bool:
+    """False when the boxes of two grids surely have no point in common, seen along the axes of either."""
+    return reaches(corners_mm(a), b) and reaches(corners_mm(b), a)
+
+
+def corners_mm(grid: Grid) -> npt.NDArray[np.float64]:
+    """(8, 3) RAS+ mm: the outer corners of the outermost voxels."""
+    corners = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in grid.shape])).reshape(3, -1).T
+    return grid.to_mm(corners)
+
+
+def reaches(points_mm: npt.NDArray[np.float64], grid: Grid) -> bool:
+    """True when the box around points (n, 3) in RAS+ mm, drawn along the axes of the grid, meets the grid."""
+    index = grid.to_index(points_mm)
+    return bool(np.all(index.max(axis=0) > -0.5) and np.all(index.min(axis=0) < np.array(grid.shape) - 0.5))
+
+
+def _is_unplaced(grid: Grid) -> bool:
+    """An affine that only scales (or flips, as ITK's default does in RAS) and starts at the origin."""
+    linear = grid.affine[:3, :3]
+    return bool(np.allclose(grid.affine[:3, 3], 0) and np.allclose(linear, np.diag(np.diag(linear))))
+
+
+def _warn_cut(mask: Volume, image: Grid, name: str) -> None:
+    """Tumor voxels outside the image are not seen by the analysis: say how many; refuse when it is all of
+    them.
+    """
+    voxels = np.argwhere(mask.data)
+    if not len(voxels):
+        return
+    index = image.to_index(mask.grid.to_mm(voxels))
+    outside = np.any((index < -0.5) | (index > np.array(image.shape) - 0.5), axis=1)
+    if outside.all():
+        raise GeometryError(
+            "The mask's tumor lies outside the image. Give the mask drawn on this visit's image."
+        )
+    if outside.any():
+        _log.warning("%s: %.1f %% of the tumor lies outside the image.", name, 100 * outside.mean())

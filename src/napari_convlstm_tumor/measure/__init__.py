@@ -1,0 +1,1 @@
+"""Growth measured from masks: numpy and scipy only, pure functions on masks, spacing and days."""

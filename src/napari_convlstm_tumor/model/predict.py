@@ -1,0 +1,330 @@
+"""The shipped network on one patient: device, precision, windows, prompts carried over the visits.
+
+The memory needed does not grow with the number of visits: one visit is in the network at a time and only the
+recurrent state goes on. A body that fits is taken in one pass; a larger one in overlapping windows.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from napari_convlstm_tumor.errors import InputError, SettingsError
+from napari_convlstm_tumor.model import prompts as channels
+from napari_convlstm_tumor.model.card import Model, load_model
+from napari_convlstm_tumor.model.network import DAYS_PER_MONTH, INTENSITY_LIMIT, pool_strides, total_stride
+from napari_convlstm_tumor.series import AlignedSeries, FloatVolume, Prediction, Prompt
+from napari_convlstm_tumor.settings import Settings
+
+# A pass holds about 600 bytes a voxel in bf16, so this keeps it near 4 GB; larger bodies go through windows.
+LARGEST_PASS_VOXELS = 7_000_000
+WINDOW_OVERLAP_VOXELS = 32
+# A plane belongs to the body when this share of its voxels is clearly brighter than the background.
+BODY_SHARE = 0.005
+BODY_MARGIN_VOXELS = 4
+BODY_SAMPLE_STEP = 4
+Box = tuple[slice, slice, slice]
+
+
+def pick_device(name: str) -> torch.device:
+    """auto: the GPU when there is one. Raises SettingsError when cuda is asked for and absent."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("device is 'cuda', but torch finds no CUDA GPU here. Use --device auto or cpu.")
+    use_gpu = name == "cuda" or (name == "auto" and torch.cuda.is_available())
+    return torch.device("cuda" if use_gpu else "cpu")
+
+
+@functools.lru_cache(maxsize=2)
+def cached_model(name: str, device: torch.device) -> Model:
+    """The model on its device, loaded once for all patients of a batch."""
+    model = load_model(name)
+    model.network.to(device, memory_format=torch.channels_last_3d)
+    return model
+
+
+def segment(
+    aligned: AlignedSeries, prompts: tuple[Prompt, ...], settings: Settings
+) -> Generator[float, None, Prediction]:
+    """Tumor probability at every visit; yields the fraction done after each visit.
+
+    prompts: in the space of the common grid (pipeline brings them there). Masks in ``aligned`` are prompts too, and
+    stand as they are in the answer. Raises InputError when the network cannot work without a prompt on these images.
+    """
+    device = pick_device(settings.device)
+    model = cached_model(settings.model, device)
+    _refuse_blind_run(model, aligned, prompts)
+    spacing, levels = aligned.grid.spacing_mm, model.network.levels - 1
+    stride = total_stride(spacing, levels)
+    windows = plan_windows(body_box(aligned), stride)
+    canvas = _Canvas.empty(aligned, model.network.config.channels[1], pool_strides(spacing, levels)[0])
+    drawn = _draw_prompts(aligned, prompts)
+    order = visit_order(len(aligned.days), sorted(drawn))
+    for n, window in enumerate(windows):
+        weight = _window_weight(window, windows)
+        for done, (visit, part) in enumerate(_run(model, aligned, drawn, order, window, stride, device), start=1):
+            canvas.add(visit, window, part, weight, keep_features=visit == len(aligned.days) - 1)
+            yield (n + done / (len(order))) / len(windows)
+    return _answer(aligned, canvas, model)
+
+
+def expected_speed(
+    prediction: Prediction, geometry: npt.NDArray[np.float32], settings: Settings
+) -> npt.NDArray[np.float32]:
+    """Front speed (I, J, K) in mm per month that the network expects after the last visit.
+
+    geometry: (4, I, J, K): signed distance / 10 mm, pointwise and mean speed / 5 mm per month, horizon / 100 days.
+    """
+    device = pick_device(settings.device)
+    network = cached_model(settings.model, device).network
+    stride = pool_strides(prediction.grid.spacing_mm, network.levels - 1)[0]
+    sizes = geometry.shape[1:]
+    padded = [math.ceil(n / s) * s for n, s in zip(sizes, stride, strict=True)]
+    pad = [amount for n, p in zip(reversed(sizes), reversed(padded), strict=True) for amount in (0, p - n)]
+    whole = F.pad(torch.from_numpy(geometry)[None], pad, mode="replicate").to(device)
+    features = torch.from_numpy(prediction.features)[None].to(device)  # type: ignore[arg-type]
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+        speed = network.speed(features, whole, stride)
+    i, j, k = sizes
+    answer: npt.NDArray[np.float32] = speed[0, 0, :i, :j, :k].float().cpu().numpy()
+    return answer
+
+
+# ---- order of the visits ----
+
+
+def visit_order(visits: int, prompted: Sequence[int]) -> list[tuple[int, int | None]]:
+    """(visit, the visit whose state it goes on from): from the first prompted visit to the last, then back to the first.
+
+    A prompt at any visit thus reaches all of them.
+    """
+    start = prompted[0] if prompted else 0
+    ahead: list[tuple[int, int | None]] = [(start, None)] + [(v, v - 1) for v in range(start + 1, visits)]
+    return ahead + [(v, v + 1) for v in range(start - 1, -1, -1)]
+
+
+def _run(
+    model: Model,
+    aligned: AlignedSeries,
+    drawn: dict[int, tuple[Tensor, Tensor]],
+    order: list[tuple[int, int | None]],
+    window: Box,
+    stride: tuple[int, int, int],
+    device: torch.device,
+) -> Generator[tuple[int, tuple[npt.NDArray[np.float32], npt.NDArray[np.float16]]], None, None]:
+    """Probability and level-1 features of one window, visit by visit, in ``order``."""
+    names = model.network.config.modalities
+    strides = pool_strides(aligned.grid.spacing_mm, model.network.levels - 1)
+    first_state = state = None
+    for n, (visit, before) in enumerate(order):
+        image, alike, prompt = _visit_input(aligned, drawn, visit, window, names, stride, device)
+        if before is not None and abs(before - order[n - 1][0]) > 0:
+            state = first_state  # the way back starts again from the prompted visit
+        gap = None if before is None else torch.tensor([abs(aligned.days[visit] - aligned.days[before])], device=device)
+        present = [m in aligned.modalities and bool(aligned.present[visit, aligned.modalities.index(m)]) for m in names]
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+            logits, _, features, state = model.network(
+                image, alike, present, prompt, strides, state, None if gap is None else gap.float()
+            )
+        first_state = state if n == 0 else first_state
+        size = tuple(slice(0, w.stop - w.start) for w in window)
+        probability = torch.sigmoid(logits[0, 0].float()).cpu().numpy()[size]
+        yield visit, (probability, features[0].half().cpu().numpy())
+
+
+def _visit_input(
+    aligned: AlignedSeries,
+    drawn: dict[int, tuple[Tensor, Tensor]],
+    visit: int,
+    window: Box,
+    names: Sequence[str],
+    stride: tuple[int, int, int],
+    device: torch.device,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Images, similarity and prompt channels of one visit in one window, padded to the stride, with a batch axis."""
+    inside = torch.from_numpy(aligned.inside[visit][window])
+    sizes = [w.stop - w.start for w in window]
+    images = torch.zeros(len(names), *sizes)
+    alike = torch.zeros_like(images)
+    prompt = channels.empty_prompt(sizes)
+    for c, modality in enumerate(aligned.modalities):
+        if aligned.present[visit, c]:
+            image = torch.from_numpy(aligned.data[visit, c][window])
+            images[names.index(modality)] = torch.where(inside, image, -INTENSITY_LIMIT)
+    if visit in drawn:
+        prompt = drawn[visit][0][:, *window]
+        reference = drawn[visit][1]
+        for c, modality in enumerate(aligned.modalities):
+            if aligned.present[visit, c]:
+                n = names.index(modality)
+                alike[n] = channels.likeness(images[n], reference[c])
+    pad = [a for n, s in zip(reversed(sizes), reversed(stride), strict=True) for a in (0, -n % s)]
+    padded = (F.pad(images[None], pad, mode="replicate"), F.pad(alike[None], pad), F.pad(prompt[None], pad))
+    a, b, c = (x.to(device) for x in padded)
+    return a, b, c
+
+
+# ---- prompts ----
+
+
+def _draw_prompts(aligned: AlignedSeries, prompts: tuple[Prompt, ...]) -> dict[int, tuple[Tensor, Tensor]]:
+    """0-based visit -> (prompt channels on the common grid, mean intensity (C,) of the prompted tissue)."""
+    drawn: dict[int, tuple[Tensor, Tensor]] = {}
+    for visit, mask in enumerate(aligned.masks):
+        here = [p for p in prompts if p.visit == visit + 1]
+        if mask is None and not here:
+            continue
+        canvas = channels.empty_prompt(aligned.grid.shape)
+        core = torch.zeros(aligned.grid.shape, dtype=torch.bool)
+        if mask is not None:
+            core |= channels.add_mask(canvas, torch.from_numpy(mask))
+        for prompt in here:
+            core |= _draw_one(canvas, prompt, aligned)
+        values = torch.from_numpy(aligned.data[visit])
+        mean = torch.stack([v[core].mean() if bool(core.any()) else v.new_tensor(torch.inf) for v in values])
+        drawn[visit] = (canvas, mean)
+    return drawn
+
+
+def _draw_one(canvas: Tensor, prompt: Prompt, aligned: AlignedSeries) -> Tensor:
+    if prompt.type == "mask":
+        assert prompt.mask is not None
+        return channels.add_mask(canvas, torch.from_numpy(prompt.mask.data))
+    assert prompt.ras_mm is not None
+    index = aligned.grid.to_index(prompt.ras_mm)
+    if prompt.type == "point":
+        return channels.add_point(canvas, index.tolist(), aligned.grid.spacing_mm)
+    return channels.add_box(canvas, index.min(axis=0).tolist(), index.max(axis=0).tolist())
+
+
+def _refuse_blind_run(model: Model, aligned: AlignedSeries, prompts: tuple[Prompt, ...]) -> None:
+    """Without any prompt the network works only on the kinds of image its card names."""
+    if prompts or any(mask is not None for mask in aligned.masks):
+        return
+    automatic = model.card.get("automatic", [])
+    if not any(m in automatic for m in aligned.modalities):
+        raise InputError(
+            f"The network {model.name} cannot find a tumor by itself on {', '.join(aligned.modalities)} "
+            f"(it can on {', '.join(automatic) or 'nothing'}). Click the tumor in the viewer, or give --prompts "
+            "with a point or a box, or a mask at one visit."
+        )
+
+
+# ---- windows ----
+
+
+def body_box(aligned: AlignedSeries) -> Box:
+    """The part of the common grid where any image shows more than background."""
+    body = np.zeros(aligned.grid.shape, dtype=bool)
+    for visit in range(len(aligned.days)):
+        for c in np.flatnonzero(aligned.present[visit]):
+            image = aligned.data[visit, c]
+            sample = image[::BODY_SAMPLE_STEP, ::BODY_SAMPLE_STEP, ::2]
+            low, high = np.percentile(sample[aligned.inside[visit][::BODY_SAMPLE_STEP, ::BODY_SAMPLE_STEP, ::2]], (1, 99))
+            body |= aligned.inside[visit] & (image > low + 0.1 * (high - low))
+    for mask in aligned.masks:
+        if mask is not None:
+            body |= mask > 0
+    box = []
+    for axis in range(3):
+        share = body.mean(axis=tuple(a for a in range(3) if a != axis))
+        planes = np.flatnonzero(share > BODY_SHARE)
+        first, last = (planes[0], planes[-1]) if len(planes) else (0, body.shape[axis] - 1)
+        start, stop = max(0, first - BODY_MARGIN_VOXELS), min(body.shape[axis], last + 1 + BODY_MARGIN_VOXELS)
+        box.append(slice(int(start), int(stop)))
+    return box[0], box[1], box[2]
+
+
+def plan_windows(box: Box, stride: tuple[int, int, int], largest: int = LARGEST_PASS_VOXELS) -> list[Box]:
+    """The box whole when it fits, else cut along its longest axes into overlapping windows that start on the stride."""
+    starts = [b.start // s * s for b, s in zip(box, stride, strict=True)]
+    whole = tuple(slice(a, b.stop) for a, b in zip(starts, box, strict=True))
+    pieces: list[list[slice]] = [[w] for w in whole]
+    lengths = [w.stop - w.start for w in whole]
+    while math.prod(lengths) > largest:
+        axis = int(np.argmax(lengths))
+        pieces[axis] = _cut(whole[axis], len(pieces[axis]) + 1, stride[axis])
+        lengths[axis] = max(p.stop - p.start for p in pieces[axis])
+    return [(a, b, c) for a in pieces[0] for b in pieces[1] for c in pieces[2]]
+
+
+def _cut(whole: slice, count: int, stride: int) -> list[slice]:
+    """``count`` pieces of equal length that overlap, each starting on a multiple of the stride."""
+    length = whole.stop - whole.start
+    overlap = math.ceil(WINDOW_OVERLAP_VOXELS / stride) * stride
+    step = math.ceil((length - overlap) / count / stride) * stride
+    starts = [whole.start + n * step for n in range(count) if n * step + overlap < length or n == 0]
+    return [slice(s, min(s + step + overlap, whole.stop)) for s in starts]
+
+
+def _window_weight(window: Box, windows: list[Box]) -> FloatVolume:
+    """1 where a window stands alone, falling to its edges where it overlaps another."""
+    weights = []
+    for axis, w in enumerate(window):
+        length = w.stop - w.start
+        ramp = np.ones(length, dtype=np.float32)
+        inner = np.minimum(np.arange(1, length + 1), np.arange(length, 0, -1)) / WINDOW_OVERLAP_VOXELS
+        if any(other[axis] != w for other in windows):
+            ramp = np.minimum(inner, 1).astype(np.float32)
+        weights.append(ramp)
+    weight: FloatVolume = weights[0][:, None, None] * weights[1][None, :, None] * weights[2][None, None, :]
+    return weight
+
+
+@dataclass
+class _Canvas:
+    """Sums of window answers: probability (T, I, J, K), weight (I, J, K), features of the last visit at level 1."""
+
+    probability: FloatVolume
+    weight: FloatVolume
+    features: npt.NDArray[np.float16]
+    stride: tuple[int, int, int]
+    weighed: set[tuple[int, ...]] = field(default_factory=set)
+
+    @classmethod
+    def empty(cls, aligned: AlignedSeries, feature_channels: int, stride: tuple[int, int, int]) -> _Canvas:
+        sizes = [math.ceil(n / s) for n, s in zip(aligned.grid.shape, stride, strict=True)]
+        return cls(
+            np.zeros((len(aligned.days), *aligned.grid.shape), dtype=np.float32),
+            np.zeros(aligned.grid.shape, dtype=np.float32),
+            np.zeros((feature_channels, *sizes), dtype=np.float16),
+            stride,
+        )
+
+    def add(
+        self,
+        visit: int,
+        window: Box,
+        part: tuple[npt.NDArray[np.float32], npt.NDArray[np.float16]],
+        weight: FloatVolume,
+        keep_features: bool,
+    ) -> None:
+        """One window's answer for one visit; later windows replace features where they overlap."""
+        probability, features = part
+        self.probability[visit][window] += probability * weight
+        corner = tuple(w.start for w in window)
+        if corner not in self.weighed:
+            self.weighed.add(corner)
+            self.weight[window] += weight
+        if keep_features:
+            begin = [w.start // s for w, s in zip(window, self.stride, strict=True)]
+            room = [n - b for n, b in zip(self.features.shape[1:], begin, strict=True)]
+            size = [min(n, r) for n, r in zip(features.shape[1:], room, strict=True)]
+            target = tuple(slice(b, b + n) for b, n in zip(begin, size, strict=True))
+            self.features[:, *target] = features[:, : size[0], : size[1], : size[2]]
+
+
+def _answer(aligned: AlignedSeries, canvas: _Canvas, model: Model) -> Prediction:
+    probability = canvas.probability / np.maximum(canvas.weight, 1e-6)
+    for visit, mask in enumerate(aligned.masks):
+        probability[visit] *= aligned.inside[visit]
+        if mask is not None:
+            probability[visit] = mask
+    return Prediction(probability, aligned.days, aligned.grid, model.id, features=canvas.features)

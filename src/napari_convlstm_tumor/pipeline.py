@@ -1,0 +1,313 @@
+"""The one place that knows the order of the steps: files -> Series -> AlignedSeries -> Prediction -> Report.
+
+``analyse`` is a generator of Steps. The command line draws a progress bar from them, the viewer's worker a signal; both
+can stop between two.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import sys
+import time
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_convlstm_tumor.errors import SeriesError
+from napari_convlstm_tumor.io.prompts import read_prompts
+from napari_convlstm_tumor.io.read import read_series
+from napari_convlstm_tumor.measure.distance import signed_distance_mm
+from napari_convlstm_tumor.measure.growth import front_speed, mean_front_speed, median_front_speed, volume_mm3
+from napari_convlstm_tumor.model import predict
+from napari_convlstm_tumor.prepare.native import mask_to_grid, to_common_mm, to_native
+from napari_convlstm_tumor.prepare.preprocess import align
+from napari_convlstm_tumor.report.tables import build_report
+from napari_convlstm_tumor.results import Analysis, load, save
+from napari_convlstm_tumor.series import AlignedSeries, FloatVolume, PatientFiles, Prediction, Prompt, Series
+from napari_convlstm_tumor.settings import Settings
+from napari_convlstm_tumor.volume import Volume
+
+__all__ = ["Analysis", "Segmenter", "Step", "analyse", "load", "save"]
+
+DAYS_PER_MONTH = 30.44
+PACKAGES = ("napari-convlstm-tumor", "torch", "monai", "SimpleITK", "nibabel", "numpy", "scipy", "pydicom")
+# Share of the whole time at which each step ends, for the progress bar (measured on two cores, 4 visits).
+ENDS = {"read": 0.08, "align": 0.45, "segment": 0.85, "measure": 0.98}
+# A distance of this many mm turns a forecast boundary into probability 0.27: about one voxel.
+FORECAST_SOFTNESS_MM = 1.0
+Answer = TypeVar("Answer")
+
+
+class Segmenter(Protocol):
+    """Anything that answers an AlignedSeries: the shipped network, given masks, another model."""
+
+    def __call__(
+        self, aligned: AlignedSeries, prompts: tuple[Prompt, ...], settings: Settings
+    ) -> Generator[float, None, Prediction]:
+        """Yield the fraction done; return the Prediction. Prompts come in the space of the common grid."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Progress for a person: what is being done, the fraction (0..1) of the whole, and at the end the result."""
+
+    name: str
+    fraction: float
+    analysis: Analysis | None = None
+
+
+@dataclass
+class _Clock:
+    """Seconds spent in each step."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.perf_counter)
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name] = round(now - self.started, 3)
+        self.started = now
+
+
+def analyse(
+    files: PatientFiles,
+    settings: Settings,
+    segmenter: Segmenter | None = None,
+    prompts: tuple[Prompt, ...] = (),
+) -> Iterator[Step]:
+    """One patient from files to numbers; the last Step carries the Analysis.
+
+    prompts: besides those of settings.prompts, in each visit's own scanner space. Raises TumorError with a sentence for
+    the person when the input cannot be used.
+    """
+    if files.problems:
+        raise SeriesError(" ".join(files.problems))
+    clock = _Clock()
+    yield Step("Reading images", 0.0)
+    series = read_series(files, settings)
+    if settings.prompts is not None:
+        prompts = (*prompts, *read_prompts(settings.prompts, series))
+    clock.lap("read")
+    aligned = yield from _progress("Aligning visits", "read", "align", align(series, settings))
+    common = tuple(_to_common(p, aligned) for p in prompts)
+    clock.lap("align")
+    run = segmenter or _default_segmenter(aligned)
+    prediction = yield from _progress("Segmenting", "align", "segment", run(aligned, common, settings))
+    clock.lap("segment")
+    growth = yield from _measure_growth(aligned, prediction)
+    clock.lap("growth")
+    yield Step("Forecasting", 0.95)
+    prediction = _forecast(aligned, prediction, growth, settings)
+    clock.lap("forecast")
+    yield Step("Writing the numbers", 0.98)
+    yield Step("Done", 1.0, _finish(series, aligned, prediction, growth, settings, prompts, files, clock))
+
+
+def masks_given(
+    aligned: AlignedSeries, prompts: tuple[Prompt, ...], settings: Settings
+) -> Generator[float, None, Prediction]:
+    """The segmenter for a patient whose every visit has a mask: the masks as they are."""
+    del prompts, settings
+    yield 0.0
+    masks = np.stack([m for m in aligned.masks if m is not None])
+    return Prediction(masks.astype(np.float32), aligned.days, aligned.grid, "masks given")
+
+
+def _default_segmenter(aligned: AlignedSeries) -> Segmenter:
+    return masks_given if all(m is not None for m in aligned.masks) else predict.segment
+
+
+def _progress(
+    name: str, start: str, end: str, work: Generator[float, None, Answer]
+) -> Generator[Step, None, Answer]:
+    """Steps from a generator of fractions; returns what it returns."""
+    low, high = ENDS[start], ENDS[end]
+    while True:
+        try:
+            fraction = next(work)
+        except StopIteration as finished:
+            result: Answer = finished.value
+            return result
+        yield Step(name, low + (high - low) * min(max(fraction, 0.0), 1.0))
+
+
+def _to_common(prompt: Prompt, aligned: AlignedSeries) -> Prompt:
+    """A prompt from its visit's scanner space to the space (and for a mask the voxels) of the common grid."""
+    registration = aligned.registrations[prompt.visit - 1]
+    if prompt.mask is not None:
+        data = mask_to_grid(prompt.mask, aligned.grid, registration.ref_to_visit)
+        return replace(prompt, mask=Volume(data, aligned.grid))
+    assert prompt.ras_mm is not None
+    corners = prompt.ras_mm
+    if prompt.type == "box":  # all eight corners: a turned box is drawn as the upright box around it
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        corners = np.array([[x, y, z] for x in (low[0], high[0]) for y in (low[1], high[1]) for z in (low[2], high[2])])
+    return replace(prompt, ras_mm=to_common_mm(corners, registration.ref_to_visit))
+
+
+# ---- measuring ----
+
+
+def _measure_growth(aligned: AlignedSeries, prediction: Prediction) -> Generator[Step, None, FloatVolume]:
+    """Front speed (T, I, J, K) since the visit before; the first visit has none (NaN)."""
+    growth = np.full(prediction.probability.shape, np.nan, dtype=np.float32)
+    count = len(aligned.days)
+    for t in range(1, count):
+        yield Step("Measuring growth", ENDS["segment"] + (0.95 - ENDS["segment"]) * t / count)
+        growth[t] = front_speed(
+            prediction.mask(t - 1),
+            prediction.mask(t),
+            aligned.grid.spacing_mm,
+            aligned.days[t] - aligned.days[t - 1],
+            valid=aligned.inside[t - 1] & aligned.inside[t],
+            dated=aligned.dated,
+        )
+    return growth
+
+
+def _forecast(
+    aligned: AlignedSeries, prediction: Prediction, growth: FloatVolume, settings: Settings
+) -> Prediction:
+    """The prediction with a forecast, or with the reason why there is none."""
+    reason = _no_forecast(aligned, prediction)
+    if reason:
+        return replace(prediction, forecast_note=reason)
+    days, spacing, mask = aligned.days, aligned.grid.spacing_mm, prediction.mask(len(aligned.days) - 1)
+    horizon = settings.horizon_days or days[-1] - days[-2]
+    mean = mean_front_speed(growth[-1], mask, spacing)
+    if mean is None:
+        return replace(prediction, forecast_note="No forecast: no edge of the tumor could be followed to the last visit.")
+    phi = signed_distance_mm(mask, spacing)
+    expected = phi - mean * horizon / DAYS_PER_MONTH
+    forecast = 1 / (1 + np.exp(np.clip(expected / FORECAST_SOFTNESS_MM, -30, 30)))
+    return replace(
+        prediction,
+        forecast=forecast.astype(np.float32),
+        forecast_day=days[-1] + horizon,
+        forecast_note=f"The last boundary moved on at its mean front speed of {mean:.2f} mm/month for {horizon} days.",
+    )
+
+
+def _no_forecast(aligned: AlignedSeries, prediction: Prediction) -> str:
+    """Why a forecast would not be honest, or an empty string."""
+    last = len(aligned.days) - 1
+    if last == 0:
+        return "No forecast: a single visit shows no growth."
+    if not aligned.dated:
+        return "No forecast: the visits have no dates."
+    if not prediction.mask(last).any():
+        return "No forecast: no tumor at the last visit."
+    bad = [t + 1 for t in (last - 1, last) if not aligned.registrations[t].good]
+    if bad:
+        return f"No forecast: the registration of visit {bad[0]} is below the threshold."
+    return ""
+
+
+# ---- the result ----
+
+
+def _finish(
+    series: Series,
+    aligned: AlignedSeries,
+    prediction: Prediction,
+    growth: FloatVolume,
+    settings: Settings,
+    prompts: tuple[Prompt, ...],
+    files: PatientFiles,
+    clock: _Clock,
+) -> Analysis:
+    count = len(aligned.days)
+    native = tuple(_native_mask(series, aligned, prediction, t) for t in range(count))
+    speeds = [median_front_speed(growth[t], prediction.mask(t), aligned.grid.spacing_mm) for t in range(count)]
+    report = build_report(
+        aligned.patient,
+        aligned.days,
+        aligned.dated,
+        [volume_mm3(m.data, m.grid.voxel_mm3) for m in native],
+        speeds,
+        aligned.registrations,
+        touches_edge=[_touches_edge(m.data) for m in native],
+        warnings=(*files.warnings, *prediction.warnings),
+        provenance={"model": prediction.model, "forecast": prediction.forecast_note},
+    )
+    clock.lap("report")
+    return Analysis(
+        patient=aligned.patient,
+        days=aligned.days,
+        dated=aligned.dated,
+        grid=aligned.grid,
+        images=_display_images(aligned),
+        masks=np.stack([prediction.mask(t) for t in range(count)]),
+        growth=growth,
+        prediction=prediction,
+        native_masks=native,
+        registrations=aligned.registrations,
+        report=report,
+        settings=settings,
+        prompts=prompts,
+        provenance=_provenance(settings, prediction, clock),
+    )
+
+
+def _native_mask(series: Series, aligned: AlignedSeries, prediction: Prediction, t: int) -> Volume:
+    """The mask of a visit on the grid of its image: the person's own voxels where the mask was given."""
+    grid, given = aligned.native_grids[t], series.visits[t].mask
+    if given is not None:
+        same = given.grid.matches(grid)
+        return given if same else Volume(mask_to_grid(given, grid, np.eye(4)), grid)
+    probability = to_native(prediction.probability[t], aligned, t)
+    return Volume((probability >= 0.5).astype(np.uint8), grid)
+
+
+def _touches_edge(mask: npt.NDArray[np.uint8]) -> bool:
+    """True when the mask reaches the first or last plane along any axis that has more than one."""
+    sides = [np.take(mask, index, axis).any() for axis in range(3) if mask.shape[axis] > 1 for index in (0, -1)]
+    return bool(any(sides))
+
+
+def _display_images(aligned: AlignedSeries) -> dict[str, FloatVolume]:
+    """modality -> (T, I, J, K) in the scanner's intensities; 0 where a visit lacks the modality or does not reach."""
+    images = {}
+    for c, modality in enumerate(aligned.modalities):
+        frames: Sequence[FloatVolume] = [
+            np.where(aligned.inside[t] & aligned.present[t, c], aligned.raw(t, c), np.float32(0))
+            for t in range(len(aligned.days))
+        ]
+        images[modality] = np.stack(frames)
+    return images
+
+
+def _provenance(settings: Settings, prediction: Prediction, clock: _Clock) -> dict[str, Any]:
+    """Versions, device, seconds a step, peak memory: a run explains itself."""
+    plain = settings.to_dict()
+    plain["prompts"] = None if settings.prompts is None else settings.prompts.name
+    plain["model"] = settings.model if not settings.model.endswith(".safetensors") else settings.model.rsplit("/", 1)[-1]
+    used_network = prediction.model != "masks given"
+    return {
+        "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
+        "settings": plain,
+        "device": str(predict.pick_device(settings.device)) if used_network else "cpu",
+        "timings_s": clock.seconds,
+        "peak_memory_mb": _peak_memory_mb(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _peak_memory_mb() -> int | None:
+    """Largest memory this process has held so far; kilobytes on Linux, bytes on macOS, unknown on Windows."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak / (1024 * 1024 if sys.platform == "darwin" else 1024))

@@ -1,0 +1,1 @@
+"""What a person reads: rows per visit, as CSV, JSON and a short table."""

@@ -1,0 +1,262 @@
+"""The result of one patient and its folder: written whole or not at all, and read back.
+
+PATIENT/
+    visits.csv  report.json  run.json  recipe.yaml  prompts.json (if any)
+    native/visit-01/mask.nii.gz ...        on the grid of that visit's image, in the order of time
+    series/image.nii.gz  image_<modality>.nii.gz  mask  probability  growth_mm_per_month  forecast
+                                           on the common grid, 4-D with the visit last (forecast is 3-D)
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from napari_convlstm_tumor.errors import InputError
+from napari_convlstm_tumor.io.prompts import write_prompts
+from napari_convlstm_tumor.io.read import read_volume
+from napari_convlstm_tumor.io.write import write_json, write_nifti, write_text
+from napari_convlstm_tumor.report.tables import report_from_json, report_json, visits_csv
+from napari_convlstm_tumor.series import FloatVolume, Prediction, Prompt, Registration, Report
+from napari_convlstm_tumor.settings import Settings
+from napari_convlstm_tumor.volume import Grid, Volume
+
+RUN_FILE = "run.json"
+REPORT_FILE = "report.json"
+RECIPE_FILE = "recipe.yaml"
+PROMPTS_FILE = "prompts.json"
+OWN_NAMES = ("native", "series", "visits.csv", REPORT_FILE, RUN_FILE, RECIPE_FILE, PROMPTS_FILE)
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """Everything one patient's run produced.
+
+    images: modality -> (T, I, J, K) float32 in the scanner's intensities. masks: (T, I, J, K) uint8 on grid.
+    growth: (T, I, J, K) float32 front speed since the visit before, NaN where undefined (visit 0: all NaN);
+    mm per month, or mm per visit when not dated. native_masks: per visit, on the grid of that visit's image.
+    provenance: what run.json says (versions, settings, model, device, timings, peak memory, warnings).
+    """
+
+    patient: str
+    days: tuple[int, ...]
+    dated: bool
+    grid: Grid
+    images: Mapping[str, FloatVolume]
+    masks: npt.NDArray[np.uint8]
+    growth: FloatVolume
+    prediction: Prediction
+    native_masks: tuple[Volume, ...]
+    registrations: tuple[Registration, ...]
+    report: Report
+    settings: Settings = field(default_factory=Settings)
+    prompts: tuple[Prompt, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def growth_unit(self) -> str:
+        """Unit of the growth map."""
+        return "mm/month" if self.dated else "mm/visit"
+
+
+def growth_name(dated: bool) -> str:
+    """File name (without ending) of the growth map: the unit is in it."""
+    return "growth_mm_per_month" if dated else "growth_mm_per_visit"
+
+
+def is_result(folder: Path) -> bool:
+    """True for a folder that ``save`` wrote."""
+    return (folder / RUN_FILE).is_file() and (folder / "series").is_dir()
+
+
+def save(analysis: Analysis, folder: Path) -> None:
+    """Write the result folder: beside its place first, moved in when complete; an older result there is replaced.
+
+    Raises InputError when ``folder`` holds something that is not a result.
+    """
+    if folder.exists() and not is_result(folder) and any(folder.iterdir()):
+        raise InputError(
+            f"The output folder '{folder.name}' holds files that are not a result of this program. Choose another folder."
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+    try:
+        _write_all(analysis, part)
+        _move_in(part, folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _write_all(analysis: Analysis, folder: Path) -> None:
+    for number, mask in enumerate(analysis.native_masks, start=1):
+        write_nifti(folder / "native" / f"visit-{number:02d}" / "mask.nii.gz", mask.data, mask.grid)
+    series, grid = folder / "series", analysis.grid
+    for n, (modality, image) in enumerate(analysis.images.items()):
+        name = "image" if n == 0 else f"image_{modality}"
+        write_nifti(series / f"{name}.nii.gz", image, grid, last_axis_visits=True)
+    stacks = {
+        "mask": analysis.masks,
+        "probability": analysis.prediction.probability,
+        growth_name(analysis.dated): analysis.growth,
+    }
+    for name, stack in stacks.items():
+        write_nifti(series / f"{name}.nii.gz", stack, grid, last_axis_visits=True)
+    if analysis.prediction.forecast is not None:
+        write_nifti(series / "forecast.nii.gz", analysis.prediction.forecast, grid)
+    _write_records(analysis, folder)
+
+
+def _write_records(analysis: Analysis, folder: Path) -> None:
+    settings = analysis.settings.to_dict()
+    if analysis.prompts:
+        write_prompts(folder / PROMPTS_FILE, analysis.prompts)
+        settings["prompts"] = PROMPTS_FILE
+    write_text(folder / "visits.csv", visits_csv(analysis.report))
+    write_text(folder / REPORT_FILE, report_json(analysis.report))
+    write_text(folder / RECIPE_FILE, yaml.safe_dump(settings, sort_keys=False))
+    write_json(folder / RUN_FILE, run_record(analysis))
+
+
+def run_record(analysis: Analysis) -> dict[str, Any]:
+    """What run.json holds."""
+    prediction = analysis.prediction
+    return {
+        "patient": analysis.patient,
+        "days": list(analysis.days) if analysis.dated else None,
+        "visits": len(analysis.days),
+        "dated": analysis.dated,
+        "modalities": list(analysis.images),
+        "model": prediction.model,
+        "forecast": {"day": prediction.forecast_day, "note": prediction.forecast_note},
+        "registration": [
+            {"quality": r.quality, "good": r.good, "note": r.note, "ref_to_visit": r.ref_to_visit.tolist()}
+            for r in analysis.registrations
+        ],
+        "warnings": list(analysis.report.warnings),
+        **analysis.provenance,
+        "research_use_only": True,
+    }
+
+
+def _move_in(part: Path, folder: Path) -> None:
+    """Put the finished part in place. run.json goes out first and comes in last: a result without it is unfinished."""
+    if not folder.exists():
+        part.replace(folder)
+        return
+    (folder / RUN_FILE).unlink(missing_ok=True)
+    for name in sorted(OWN_NAMES, key=lambda name: name == RUN_FILE):
+        old = folder / name
+        if old.is_dir():
+            shutil.rmtree(old)
+        else:
+            old.unlink(missing_ok=True)
+        if (part / name).exists():
+            (part / name).replace(old)
+
+
+# ---- reading back ----
+
+
+def load(folder: Path) -> Analysis:
+    """A result folder as ``save`` wrote it. Raises InputError when it is incomplete or damaged."""
+    record = _record(folder)
+    try:
+        days = tuple(record["days"] or range(int(record["visits"])))
+        dated, modalities = bool(record["dated"]), list(record["modalities"])
+        registrations = tuple(_registration(r) for r in record["registration"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{RUN_FILE} of '{folder.name}' lacks {error}: not a result of this version.") from error
+    series = folder / "series"
+    mask, grid = _stack(series / "mask.nii.gz")
+    probability, _ = _stack(series / "probability.nii.gz")
+    growth, _ = _stack(series / f"{growth_name(dated)}.nii.gz")
+    images = {
+        modality: _stack(series / ("image.nii.gz" if n == 0 else f"image_{modality}.nii.gz"))[0]
+        for n, modality in enumerate(modalities)
+    }
+    forecast = series / "forecast.nii.gz"
+    prediction = Prediction(
+        probability,
+        days,
+        grid,
+        str(record["model"]),
+        forecast=read_volume([forecast]).data if forecast.exists() else None,
+        forecast_day=record["forecast"]["day"],
+        forecast_note=record["forecast"]["note"],
+    )
+    return Analysis(
+        patient=str(record["patient"]),
+        days=days,
+        dated=dated,
+        grid=grid,
+        images=images,
+        masks=(mask > 0.5).astype(np.uint8),
+        growth=growth,
+        prediction=prediction,
+        native_masks=tuple(_native(folder, n) for n in range(1, len(days) + 1)),
+        registrations=registrations,
+        report=report_from_json((folder / REPORT_FILE).read_text(encoding="utf-8")),
+        settings=read_recipe(folder / RECIPE_FILE),
+        provenance={k: record[k] for k in ("versions", "device", "timings_s", "peak_memory_mb") if k in record},
+    )
+
+
+def read_recipe(path: Path) -> Settings:
+    """Settings from a recipe.yaml; a prompts file named in it is looked for beside it."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"The recipe {path.name} cannot be read: {str(error).splitlines()[0]}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"The recipe {path.name} is not a list of settings (name: value).")
+    if isinstance(values.get("prompts"), str):
+        values["prompts"] = path.parent / values["prompts"]
+    return Settings.from_dict(values)
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    if not is_result(folder):
+        raise InputError(f"'{folder.name}' is not a result folder: it has no {RUN_FILE} or no series/.")
+    try:
+        record = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{RUN_FILE} of '{folder.name}' is not valid JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise InputError(f"{RUN_FILE} of '{folder.name}' is not a JSON object.")
+    return record
+
+
+def _registration(record: Mapping[str, Any]) -> Registration:
+    quality = record["quality"]
+    matrix = np.array(record["ref_to_visit"], dtype=np.float64).reshape(4, 4)
+    return Registration(matrix, float("nan") if quality is None else float(quality), bool(record["good"]), record["note"])
+
+
+def _stack(path: Path) -> tuple[FloatVolume, Grid]:
+    """A 4-D result file with the visit last -> (T, I, J, K) and its grid. NaN stays NaN."""
+    import nibabel as nib
+
+    if not path.is_file():
+        raise InputError(f"The result lacks series/{path.name}. Run the analysis again.")
+    try:
+        image = nib.load(path)
+        data = np.asarray(image.dataobj, dtype=np.float32)
+    except (OSError, EOFError, nib.filebasedimages.ImageFileError) as error:
+        raise InputError(f"series/{path.name} of the result cannot be read: {error}") from error
+    data = data.reshape(*data.shape[:3], -1)
+    i, j, k = data.shape[:3]
+    return np.ascontiguousarray(np.moveaxis(data, -1, 0)), Grid((i, j, k), np.array(image.affine))
+
+
+def _native(folder: Path, number: int) -> Volume:
+    volume = read_volume([folder / "native" / f"visit-{number:02d}" / "mask.nii.gz"])
+    return Volume((volume.data > 0.5).astype(np.uint8), volume.grid)

@@ -1,0 +1,241 @@
+"""The central types: what one patient is, from files found to a report.
+
+folder -> PatientFiles -> Series -> AlignedSeries -> Prediction -> Report.
+T visits, C modalities, I x J x K voxels; arrays are (T, C, I, J, K), (T, I, J, K) or (I, J, K).
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_convlstm_tumor.errors import InputError, SeriesError
+from napari_convlstm_tumor.volume import Grid, Volume
+
+MODALITIES = ("t1", "t1c", "t2", "flair", "ct", "other")
+PromptType = Literal["point", "box", "mask"]
+FloatVolume = npt.NDArray[np.float32]
+
+
+# ---- files found, no pixels read ----
+
+
+@dataclass(frozen=True)
+class VisitFiles:
+    """One visit as found on disk.
+
+    label: the name it was found under (may hold a date: private, never in shared output).
+    images: modality -> files (one NIfTI-like file, or the slices of one DICOM series).
+    mask: one label file (NIfTI-like, DICOM SEG or RTSTRUCT), or None.
+    date or day: when it was; both None when nothing says so.
+    notes: what a person should know (a rule applied, a file left out).
+    """
+
+    label: str
+    images: Mapping[str, tuple[Path, ...]]
+    mask: Path | None = None
+    date: datetime.date | None = None
+    day: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PatientFiles:
+    """One patient as found on disk: visits in the order of time, first visit = day 0 when dated.
+
+    problems: why this patient cannot be analysed as it lies (empty = usable).
+    warnings: rules applied and things left out, in sentences without dates or full paths.
+    left_out: (file or folder name, reason).
+    """
+
+    patient: str
+    visits: tuple[VisitFiles, ...]
+    layout: str = ""
+    warnings: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def dated(self) -> bool:
+        """True when every visit has a day."""
+        return bool(self.visits) and all(v.day is not None for v in self.visits)
+
+    @property
+    def days(self) -> tuple[int, ...]:
+        """Day of every visit; the visit's position when nothing is dated."""
+        if not self.dated:
+            return tuple(range(len(self.visits)))
+        return tuple(v.day for v in self.visits if v.day is not None)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Modalities found at any visit, in the order of MODALITIES."""
+        found = {m for v in self.visits for m in v.images}
+        return tuple(m for m in MODALITIES if m in found)
+
+
+# ---- pixels in their own space ----
+
+
+@dataclass(frozen=True, eq=False)
+class Visit:
+    """One visit in its own scanner space: images {modality: Volume}, mask on any grid (uint8, 0/1) or None."""
+
+    label: str
+    day: int
+    images: Mapping[str, Volume]
+    mask: Volume | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """The visits of one patient in the order of time. Refuses equal or falling days and a visit without images.
+
+    dated: False when only the order is known; then ``days`` are positions 0, 1, 2 and growth is per visit.
+    """
+
+    patient: str
+    visits: tuple[Visit, ...]
+    dated: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.visits:
+            raise SeriesError("The series has no visits.")
+        for number, visit in enumerate(self.visits, start=1):
+            if not visit.images:
+                raise SeriesError(f"Visit {number} has no image.")
+        for number, (a, b) in enumerate(zip(self.days, self.days[1:], strict=False), start=2):
+            if b <= a:
+                raise SeriesError(
+                    f"Visit {number} is on day {b}, not after visit {number - 1} on day {a}. "
+                    "Give every visit its own day, for example in a manifest CSV."
+                )
+
+    @property
+    def days(self) -> tuple[int, ...]:
+        """Day of every visit."""
+        return tuple(v.day for v in self.visits)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Modalities of any visit, in the order of MODALITIES."""
+        found = {m for v in self.visits for m in v.images}
+        return tuple(m for m in MODALITIES if m in found)
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """A person's hint where the tumor is.
+
+    visit: 1-based, in the order of time. ras_mm: (3,) for a point, (2, 3) for a box, in that visit's own scanner
+    space. mask: for type "mask", on any grid in that visit's scanner space.
+    """
+
+    visit: int
+    type: PromptType
+    ras_mm: npt.NDArray[np.float64] | None = None
+    mask: Volume | None = None
+
+
+# ---- one grid ----
+
+
+@dataclass(frozen=True)
+class Registration:
+    """How one visit was laid on the reference.
+
+    ref_to_visit: (4, 4), RAS mm of the reference -> RAS mm of the visit (identity for the reference itself).
+    quality: 0..1, correlation of the two images within the body after registration; 1 for the reference, NaN when
+    registration was switched off and cannot be judged. good: quality at or above the stated threshold.
+    """
+
+    ref_to_visit: npt.NDArray[np.float64]
+    quality: float
+    good: bool
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class AlignedSeries:
+    """All visits on one axis-aligned grid in the scanner space of the reference visit.
+
+    data: (T, C, I, J, K) float32, normalised: value = (raw - centre) / scale with centre, scale (T, C);
+      0 where a modality is absent or the visit's image does not reach.
+    present: (T, C) bool. inside: (T, I, J, K) bool, voxels that the visit's images cover.
+    masks: per visit (I, J, K) uint8 given by the person, or None.
+    registrations, native_grids: per visit; together they are the way back.
+    """
+
+    patient: str
+    data: FloatVolume
+    present: npt.NDArray[np.bool_]
+    inside: npt.NDArray[np.bool_]
+    modalities: tuple[str, ...]
+    days: tuple[int, ...]
+    dated: bool
+    grid: Grid
+    centre: npt.NDArray[np.float32]
+    scale: npt.NDArray[np.float32]
+    masks: tuple[npt.NDArray[np.uint8] | None, ...]
+    registrations: tuple[Registration, ...]
+    native_grids: tuple[Grid, ...]
+    reference: int = 0
+
+    def __post_init__(self) -> None:
+        t, c = len(self.days), len(self.modalities)
+        if self.data.shape != (t, c, *self.grid.shape):
+            raise SeriesError(f"Data of shape {self.data.shape} is not ({t}, {c}, {self.grid.shape}).")
+        if not self.grid.is_axis_aligned:
+            raise SeriesError("The common grid is not axis-aligned.")
+
+    def raw(self, visit: int, channel: int) -> FloatVolume:
+        """Image (I, J, K) in the scanner's own intensities (HU for CT), 0-based visit and channel."""
+        return self.data[visit, channel] * self.scale[visit, channel] + self.centre[visit, channel]
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a segmenter answers for an AlignedSeries.
+
+    probability: (T, I, J, K) float32 in 0..1. forecast: (I, J, K) float32 probability of tumor at forecast_day, or
+    None with the reason in forecast_note. model: name and sha256 of the weights, or "masks given".
+    features: what the network's forecast head needs of the last visit; only model/ reads it.
+    """
+
+    probability: FloatVolume
+    days: tuple[int, ...]
+    grid: Grid
+    model: str
+    forecast: FloatVolume | None = None
+    forecast_day: int | None = None
+    forecast_note: str = ""
+    warnings: tuple[str, ...] = ()
+    features: npt.NDArray[np.float16] | None = None
+
+    def mask(self, visit: int) -> npt.NDArray[np.uint8]:
+        """Mask (I, J, K) of a 0-based visit: probability at least 0.5."""
+        return (self.probability[visit] >= 0.5).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Numbers of one patient: one row (a dict in column order) per visit, warnings and provenance."""
+
+    patient: str
+    visits: tuple[Mapping[str, Any], ...]
+    warnings: tuple[str, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+def parse_modality(name: str) -> str:
+    """The modality called ``name``, or InputError that lists the choices."""
+    lowered = name.strip().lower()
+    if lowered not in MODALITIES:
+        raise InputError(f"Unknown modality '{name}'. Choose one of: {', '.join(MODALITIES)}.")
+    return lowered

@@ -1,0 +1,1 @@
+"""Patients with known growth, training and evaluation. Nothing outside imports this room but the command line."""
