@@ -254,17 +254,19 @@ def _read_pixels(planes: Sequence[Plane]) -> Image:
 
 
 def _refuse_short_pixels(path: Path, voxels: int) -> None:
-    """GDCM fills up uncompressed pixel data that is shorter than the header says; such a file is damaged."""
+    """For GDCM fills up uncompressed pixels that are too few, and searches truncated files for seconds."""
     header = read_header(path, ["PixelData", "BitsAllocated"], with_pixels=True)
     pixels = header.get_item("PixelData", keep_deferred=True)
+    if pixels is None:
+        raise InputError(f"{path.name} holds no whole pixel data: it is truncated. Copy or export it again.")
     syntax = header.file_meta.get("TransferSyntaxUID")
     if syntax is not None and (syntax.is_compressed or syntax.is_deflated):
         return
     needed = voxels * int(header.get("BitsAllocated") or 16) // 8
-    if pixels is None or pixels.length < needed:
+    if pixels.length < needed:
         raise InputError(
-            f"{path.name} holds {0 if pixels is None else pixels.length} bytes of pixels, "
-            f"{needed} are expected: the file is damaged. Export it again."
+            f"{path.name} holds {pixels.length} bytes of pixels, {needed} are expected: the file is damaged. "
+            "Copy or export it again."
         )
 
 
@@ -291,7 +293,7 @@ def _decode_pydicom(path: Path, members: Sequence[Plane]) -> Image:
             f"The pixels of {path.name} cannot be decoded: damaged, or a compression that is not known here. "
             "Export it again, or convert it, e.g. with gdcmconv --raw."
         ) from error
-    pixels = raw.astype(np.float32).reshape(-1, *raw.shape[-2:])
+    pixels: Image = raw.astype(np.float32).reshape(-1, *raw.shape[-2:])
     for plane in members:
         slope, intercept = plane.rescale or (1.0, 0.0)
         pixels[plane.frame] = pixels[plane.frame] * slope + intercept

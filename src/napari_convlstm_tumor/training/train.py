@@ -33,6 +33,21 @@ STAGES = (
     (0.05, Stage((2, 3), (0.5, 0.2, 0.15, 0.15, 0.0))),
     (0.15, Stage((2, 4), (0.38, 0.12, 0.15, 0.1, 0.25))),
 )
+# What the card of exported weights says besides the numbers of the run.
+CARD = {
+    "what": "ConvLSTM U-Net: tumor probability at every visit from any of t1, t1c, t2, flair, ct; click, box or mask prompts",
+    "outlines": "the enhancing core with its necrosis where T1c or CT is given, else all that is abnormal on T2 or FLAIR",
+    "fed": "AlignedSeries.data: MR (raw - median) / robust sigma in the body; CT (HU - 40) / 100; days between visits",
+    "automatic": ["t1c", "flair", "t2"],
+    "trained_on": [
+        "growth simulated on ICBM152 2009a tissue maps (Fonov et al. 2011) and on 3 brains of the 3D MR image database "
+        "of MS patients (Lesjak et al. 2017, CC BY)",
+        "19 of 26 tumors of the IBSI validation set from TCIA Soft-tissue-Sarcoma (CC BY 3.0), other visits made by a warp",
+    ],
+    "held_out": "sarcomas " + ", ".join(HELD_OUT_SARCOMAS) + "; all glioblastoma patients",
+    "licence": "BSD-3-Clause; attribution as in trained_on",
+    "use": "Research use only. Not for diagnosis or treatment decisions.",
+}
 GRADIENT_LIMIT = 1.0
 FRONT_BAND_MM = 8.0  # the speed is judged this near to the front
 SAVE_EVERY = 250
@@ -235,10 +250,10 @@ def _resume(run: Path, network: Any, average: Any, optimiser: Any) -> int:
     return int(state["step"])
 
 
-def export(run: Path, target: Path, card: Mapping[str, Any]) -> None:
+def export(run: Path, target: Path) -> None:
     """The averaged weights of a run as a shipped model: safetensors and a card beside it."""
     state = torch.load(run / "last.pt", map_location="cpu", weights_only=True)
     network = GrowthNet(NetworkConfig.from_dict(state["config"]))
     averaged = {name.removeprefix("module."): v for name, v in state["average"].items() if name != "n_averaged"}
     network.load_state_dict(averaged)
-    save_model(network, target, {**card, "steps": state["step"]})
+    save_model(network, target, {**CARD, "steps": state["step"]})

@@ -1,0 +1,1 @@
+"""Every visit on one grid, in one intensity scale, and the way back."""

@@ -1,0 +1,183 @@
+"""All visits of a patient on one axis-aligned grid, in one intensity scale."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+from monai.transforms import NormalizeIntensity
+
+from napari_convlstm_tumor.errors import SeriesError
+from napari_convlstm_tumor.prepare.native import mask_to_grid
+from napari_convlstm_tumor.prepare.register import agreement, judged, register
+from napari_convlstm_tumor.prepare.resample import covered, resample
+from napari_convlstm_tumor.series import AlignedSeries, FloatVolume, Registration, Series, Visit
+from napari_convlstm_tumor.settings import Settings
+from napari_convlstm_tumor.volume import FloatArray, Grid, Volume
+
+# The image that carries a visit in registration: the first of these that visit and reference share.
+ANCHOR_ORDER = ("t1c", "t1", "flair", "t2", "ct", "other")
+# More voxels than this make the fine axes coarser: 20 million are 80 MB a map, and every visit has several.
+LARGEST_GRID_VOXELS = 20_000_000
+COARSENING = 1.1
+# A window for soft tissue: 0 at 40 HU, one unit 100 HU.
+CT_CENTRE_HU, CT_SCALE_HU = 40.0, 100.0
+# Standard deviation of a normal distribution from its quartiles.
+IQR_PER_SIGMA = 1.349
+# Voxels this share of the way from the darkest to the 99th percentile are body, not background.
+BODY_SHARE = 0.1
+
+
+def align(series: Series, settings: Settings) -> Generator[float, None, AlignedSeries]:
+    """Register, resample and normalise every visit; yields the fraction done, returns the AlignedSeries.
+
+    The common grid has the voxels of the reference visit's image (``settings.spacing`` overrides its voxel size), axes
+    along the scanner's. Raises SeriesError when there is no visit ``settings.reference``.
+    """
+    reference = settings.reference - 1
+    if not 0 <= reference < len(series.visits):
+        raise SeriesError(f"There is no visit {settings.reference} to be the reference: the patient has {len(series.visits)}.")
+    fixed = series.visits[reference]
+    anchor = _anchor(fixed, fixed)
+    grid, note = common_grid(fixed.images[anchor].grid, settings.spacing)
+    aligned = _empty(series, grid, reference)
+    registrations, masks = [], []
+    for t, visit in enumerate(series.visits):
+        registration = _lay(visit, fixed, settings.register, note) if t != reference else _itself(note)
+        yield (t + 0.6) / len(series.visits)
+        _fill(aligned, t, visit, registration)
+        mask = visit.mask
+        masks.append(None if mask is None else mask_to_grid(mask, grid, registration.ref_to_visit))
+        registrations.append(registration)
+        yield (t + 1) / len(series.visits)
+    return replace(aligned, registrations=tuple(registrations), masks=tuple(masks))
+
+
+def common_grid(native: Grid, spacing: tuple[float, ...] = ()) -> tuple[Grid, str]:
+    """The axis-aligned RAS+ grid that covers ``native``, and a note when its voxels had to be made coarser.
+
+    An axis-aligned native grid keeps its very voxels (axes reordered); an oblique one is covered at its own spacing.
+    """
+    turned = nib.orientations.io_orientation(native.affine)
+    order = np.argsort(turned[:, 0])
+    own = np.array(native.spacing_mm)[order]
+    wanted = np.array(spacing if len(spacing) == 3 else spacing * 3) if spacing else own
+    if native.is_axis_aligned and np.allclose(wanted, own) and math.prod(native.shape) <= LARGEST_GRID_VOXELS:
+        affine = native.affine @ nib.orientations.inv_ornt_aff(turned, native.shape)
+        i, j, k = (native.shape[n] for n in order)
+        return Grid((i, j, k), _exactly_aligned(affine)), ""
+    return _covering(native, wanted, forced=bool(spacing))
+
+
+def normalisation(image: Volume, modality: str) -> tuple[float, float]:
+    """(centre, scale) of the intensities: CT by HU, MR by median and robust sigma in the body."""
+    if modality == "ct":
+        return CT_CENTRE_HU, CT_SCALE_HU
+    values = image.data[:: _step(image.grid.shape[0]), :: _step(image.grid.shape[1]), :]
+    low, high = np.percentile(values, (0.5, 99))
+    body = values[values > low + BODY_SHARE * (high - low)]
+    if body.size < 10:
+        body = values.ravel()
+    first, middle, third = np.percentile(body, (25, 50, 75))
+    scale = float(third - first) / IQR_PER_SIGMA
+    return float(middle), scale if scale > 0 else max(float(body.std()), 1e-6)
+
+
+# ---- small steps ----
+
+
+def _anchor(visit: Visit, reference: Visit) -> str:
+    shared = [m for m in ANCHOR_ORDER if m in visit.images and m in reference.images]
+    return shared[0] if shared else next(m for m in ANCHOR_ORDER if m in visit.images)
+
+
+def _lay(visit: Visit, reference: Visit, wanted: bool, note: str) -> Registration:
+    """Registration of a visit, or the headers' own alignment when the person wants that."""
+    anchor = _anchor(visit, reference)
+    fixed = reference.images[anchor if anchor in reference.images else _anchor(reference, reference)]
+    if wanted:
+        found = register(visit.images[anchor], fixed, same_modality=anchor in reference.images)
+    elif anchor in reference.images:
+        found = judged(np.eye(4), agreement(visit.images[anchor], fixed, np.eye(4)), "not registered, as asked")
+    else:
+        found = Registration(np.eye(4), float("nan"), False, "not registered, as asked")
+    return replace(found, note="; ".join(n for n in (found.note, note) if n))
+
+
+def _itself(note: str) -> Registration:
+    return Registration(np.eye(4), 1.0, True, note)
+
+
+def _empty(series: Series, grid: Grid, reference: int) -> AlignedSeries:
+    t, c = len(series.visits), len(series.modalities)
+    return AlignedSeries(
+        patient=series.patient,
+        data=np.zeros((t, c, *grid.shape), dtype=np.float32),
+        present=np.array([[m in v.images for m in series.modalities] for v in series.visits]),
+        inside=np.zeros((t, *grid.shape), dtype=bool),
+        modalities=series.modalities,
+        days=series.days,
+        dated=series.dated,
+        grid=grid,
+        centre=np.zeros((t, c), dtype=np.float32),
+        scale=np.ones((t, c), dtype=np.float32),
+        masks=(None,) * t,
+        registrations=(),
+        native_grids=tuple(v.images[_anchor(v, series.visits[reference])].grid for v in series.visits),
+        reference=reference,
+    )
+
+
+def _fill(aligned: AlignedSeries, t: int, visit: Visit, registration: Registration) -> None:
+    """Write one visit's images into the preallocated arrays."""
+    for c, modality in enumerate(aligned.modalities):
+        image = visit.images.get(modality)
+        if image is None:
+            continue
+        centre, scale = normalisation(image, modality)
+        reached = covered(image.grid, aligned.grid, registration.ref_to_visit)
+        moved = resample(image, aligned.grid, registration.ref_to_visit)
+        aligned.data[t, c] = _normalised(moved, centre, scale) * reached
+        aligned.inside[t] |= reached
+        aligned.centre[t, c], aligned.scale[t, c] = centre, scale
+
+
+def _normalised(image: FloatVolume, centre: float, scale: float) -> FloatVolume:
+    array: FloatVolume = np.asarray(NormalizeIntensity(subtrahend=centre, divisor=scale)(image), dtype=np.float32)
+    return array
+
+
+def _exactly_aligned(affine: FloatArray) -> FloatArray:
+    """The affine with its last traces of rotation (below the tolerance of Grid.is_axis_aligned) set to zero."""
+    exact = np.eye(4)
+    exact[:3, :3] = np.diag(np.linalg.norm(affine[:3, :3], axis=0))
+    exact[:3, 3] = affine[:3, 3]
+    return exact
+
+
+def _covering(native: Grid, spacing: npt.NDArray[np.float64], forced: bool) -> tuple[Grid, str]:
+    """An axis-aligned grid of this spacing around all voxels of ``native``, coarser when it would be too large."""
+    corners = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in native.shape])).reshape(3, -1).T
+    low, high = native.to_mm(corners).min(axis=0), native.to_mm(corners).max(axis=0)
+    wanted = spacing.copy()
+    while math.prod(np.maximum(np.round((high - low) / spacing), 1)) > LARGEST_GRID_VOXELS:
+        spacing = np.maximum(spacing, min(spacing) * COARSENING)
+    i, j, k = (max(1, int(n)) for n in np.round((high - low) / spacing))
+    affine = np.diag([*spacing, 1.0])
+    affine[:3, 3] = low + spacing / 2
+    note = ""
+    if not np.allclose(spacing, wanted):
+        shown = " x ".join(f"{s:.2f}" for s in spacing)
+        note = f"the common grid was made coarser ({shown} mm) to stay below {LARGEST_GRID_VOXELS // 10**6} million voxels"
+        if forced:
+            note += "; the spacing asked for does not fit"
+    return Grid((i, j, k), affine), note
+
+
+def _step(size: int) -> int:
+    """Every n-th voxel is enough for percentiles."""
+    return max(1, size // 128)

@@ -1,0 +1,51 @@
+"""One place that moves voxels between grids, by MONAI's SpatialResample."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from monai.data import MetaTensor
+from monai.transforms import GaussianSmooth, SpatialResample
+
+from napari_convlstm_tumor.volume import FloatArray, Grid, Volume
+
+# Smoothing before voxels get coarser than this many times the old ones, so that fine detail does not alias.
+ANTI_ALIAS_RATIO = 1.5
+
+
+def resample(volume: Volume, grid: Grid, grid_to_volume: FloatArray, mode: str = "bilinear") -> npt.NDArray[np.float32]:
+    """``volume`` read at the voxels of ``grid``: (I, J, K) float32, 0 outside it.
+
+    grid_to_volume: (4, 4), RAS mm of the grid's space -> RAS mm of the volume's space. mode: bilinear (linear in 3-D)
+    or nearest.
+    """
+    placed = np.linalg.inv(grid_to_volume) @ volume.grid.affine
+    data = torch.from_numpy(np.ascontiguousarray(volume.data, dtype=np.float32))
+    if mode == "bilinear":
+        data = _anti_aliased(data, volume.grid, grid)
+    image = MetaTensor(data[None], affine=torch.from_numpy(placed))
+    move = SpatialResample(mode=mode, padding_mode="zeros", align_corners=True, dtype=np.float32)
+    moved = move(image, dst_affine=torch.from_numpy(np.array(grid.affine)), spatial_size=grid.shape)
+    array: npt.NDArray[np.float32] = np.asarray(moved[0], dtype=np.float32)
+    return array
+
+
+def _anti_aliased(data: torch.Tensor, old: Grid, new: Grid) -> torch.Tensor:
+    """Gaussian along the axes that get coarser; the new spacing is taken along the nearest axis of the old grid."""
+    turn = np.abs(np.linalg.inv(old.affine[:3, :3] / old.spacing_mm) @ (new.affine[:3, :3] / new.spacing_mm))
+    coarser = (turn @ np.array(new.spacing_mm)) / np.array(old.spacing_mm)
+    if np.all(coarser <= ANTI_ALIAS_RATIO):
+        return data
+    sigma = [float(0.5 * np.sqrt(max(r * r - 1, 0))) if r > ANTI_ALIAS_RATIO else 0.0 for r in coarser]
+    smoothed: torch.Tensor = GaussianSmooth(sigma=sigma)(data[None])
+    return torch.as_tensor(smoothed)[0]
+
+
+def covered(source: Grid, grid: Grid, grid_to_source: FloatArray) -> npt.NDArray[Any]:
+    """(I, J, K) bool: voxels of ``grid`` whose centre lies within the voxels of ``source``."""
+    ones = Volume(np.ones(source.shape, dtype=np.float32), source)
+    inside: npt.NDArray[Any] = resample(ones, grid, grid_to_source, mode="nearest") > 0.5
+    return inside
