@@ -163,7 +163,5 @@ def test_a_modality_is_known_in_any_case(name):
 
 @pytest.mark.parametrize("name", ["", "pet", "t1ce", "T1w"])
 def test_an_unknown_modality_is_refused_with_the_choices(name):
-    with pytest.raises(
-        InputError, match=f"Unknown modality '{name}'. Choose one of: t1, t1c, t2, flair, ct, other"
-    ):
+    with pytest.raises(InputError, match=f"Unknown modality '{name}'. Choose one of: t1, t1c, t2, flair, ct, other"):
         parse_modality(name)

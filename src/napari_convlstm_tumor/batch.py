@@ -82,7 +82,11 @@ def run_one(files: PatientFiles, settings: Settings, folder: Path) -> Iterator[S
 def summary_row(outcome: Outcome) -> dict[str, Any]:
     """One line of summary.csv."""
     row: dict[str, Any] = dict.fromkeys(SUMMARY_COLUMNS)
-    row |= {"patient": outcome.patient, "status": "failed" if outcome.error else "done", "error": outcome.error}
+    row |= {
+        "patient": outcome.patient,
+        "status": "failed" if outcome.error else "done",
+        "error": outcome.error,
+    }
     analysis = outcome.analysis
     if analysis is None:
         return row

@@ -154,9 +154,7 @@ def _batch(options: argparse.Namespace) -> int:
     return _analyse_all(find_patients(options.folder, settings), settings, options, summary=True)
 
 
-def _analyse_all(
-    patients: list[PatientFiles], settings: Settings, options: argparse.Namespace, summary: bool
-) -> int:
+def _analyse_all(patients: list[PatientFiles], settings: Settings, options: argparse.Namespace, summary: bool) -> int:
     from napari_convlstm_tumor.batch import SUMMARY_FILE, run_batch
     from napari_convlstm_tumor.terminal import Screen
 

@@ -6,7 +6,9 @@ can stop between two.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
+import logging
 import platform
 import sys
 import time
@@ -88,9 +90,11 @@ def analyse(
         raise SeriesError(" ".join(files.problems))
     clock = _Clock()
     yield Step("Reading images", 0.0)
-    series = read_series(files, settings)
-    if settings.prompts is not None:
-        prompts = (*prompts, *read_prompts(settings.prompts, series))
+    with _noted() as notes:
+        series = read_series(files, settings)
+        if settings.prompts is not None:
+            prompts = (*prompts, *read_prompts(settings.prompts, series))
+    files = replace(files, warnings=(*files.warnings, *notes))
     clock.lap("read")
     aligned = yield from _progress("Aligning visits", "read", "align", align(series, settings))
     common = tuple(_to_common(p, aligned) for p in prompts)
@@ -107,6 +111,20 @@ def analyse(
     yield Step("Done", 1.0, _finish(series, aligned, prediction, growth, settings, prompts, files, clock))
 
 
+@contextlib.contextmanager
+def _noted() -> Iterator[list[str]]:
+    """Collects what the readers log as warnings (a tilt corrected, NaN replaced), so that it stands in the report."""
+    notes: list[str] = []
+    collector = logging.Handler(logging.WARNING)
+    collector.emit = lambda record: notes.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger(__package__)
+    logger.addHandler(collector)
+    try:
+        yield notes
+    finally:
+        logger.removeHandler(collector)
+
+
 def masks_given(
     aligned: AlignedSeries, prompts: tuple[Prompt, ...], settings: Settings
 ) -> Generator[float, None, Prediction]:
@@ -121,9 +139,7 @@ def _default_segmenter(aligned: AlignedSeries) -> Segmenter:
     return masks_given if all(m is not None for m in aligned.masks) else predict.segment
 
 
-def _progress(
-    name: str, start: str, end: str, work: Generator[float, None, Answer]
-) -> Generator[Step, None, Answer]:
+def _progress(name: str, start: str, end: str, work: Generator[float, None, Answer]) -> Generator[Step, None, Answer]:
     """Steps from a generator of fractions; returns what it returns."""
     low, high = ENDS[start], ENDS[end]
     while True:
@@ -169,27 +185,51 @@ def _measure_growth(aligned: AlignedSeries, prediction: Prediction) -> Generator
     return growth
 
 
-def _forecast(
-    aligned: AlignedSeries, prediction: Prediction, growth: FloatVolume, settings: Settings
-) -> Prediction:
+def _forecast(aligned: AlignedSeries, prediction: Prediction, growth: FloatVolume, settings: Settings) -> Prediction:
     """The prediction with a forecast, or with the reason why there is none."""
     reason = _no_forecast(aligned, prediction)
     if reason:
         return replace(prediction, forecast_note=reason)
-    days, spacing, mask = aligned.days, aligned.grid.spacing_mm, prediction.mask(len(aligned.days) - 1)
+    days, spacing = aligned.days, aligned.grid.spacing_mm
+    mask = prediction.mask(len(days) - 1)
     horizon = settings.horizon_days or days[-1] - days[-2]
     mean = mean_front_speed(growth[-1], mask, spacing)
     if mean is None:
-        return replace(prediction, forecast_note="No forecast: no edge of the tumor could be followed to the last visit.")
-    phi = signed_distance_mm(mask, spacing)
-    expected = phi - mean * horizon / DAYS_PER_MONTH
-    forecast = 1 / (1 + np.exp(np.clip(expected / FORECAST_SOFTNESS_MM, -30, 30)))
+        return replace(
+            prediction, forecast_note="No forecast: no edge of the tumor could be followed to the last visit."
+        )
+    expected = signed_distance_mm(mask, spacing) - mean * horizon / DAYS_PER_MONTH
     return replace(
         prediction,
-        forecast=forecast.astype(np.float32),
+        forecast=_soft_mask(expected),
         forecast_day=days[-1] + horizon,
         forecast_note=f"The last boundary moved on at its mean front speed of {mean:.2f} mm/month for {horizon} days.",
     )
+
+
+def network_forecast(
+    aligned: AlignedSeries, prediction: Prediction, horizon_days: int, settings: Settings
+) -> FloatVolume | None:
+    """Probability (I, J, K) of tumor ``horizon_days`` after the last visit, from the network's expected front speed.
+
+    None when the last two masks have no front in common.
+    """
+    last, spacing = len(aligned.days) - 1, aligned.grid.spacing_mm
+    mask, before = prediction.mask(last), prediction.mask(last - 1)
+    gap = aligned.days[last] - aligned.days[last - 1]
+    speed = front_speed(before, mask, spacing, gap, valid=aligned.inside[last] & aligned.inside[last - 1])
+    mean = mean_front_speed(speed, mask, spacing)
+    if mean is None:
+        return None
+    phi, phi_before = signed_distance_mm(mask, spacing), signed_distance_mm(before, spacing)
+    expected = predict.expected_speed(prediction, phi, phi_before, mean, gap, horizon_days, settings)
+    return _soft_mask(phi - expected * horizon_days / DAYS_PER_MONTH)
+
+
+def _soft_mask(distance_mm: FloatVolume) -> FloatVolume:
+    """Signed distance -> probability, 0.5 at the boundary."""
+    soft: FloatVolume = 1 / (1 + np.exp(np.clip(distance_mm / FORECAST_SOFTNESS_MM, -30, 30)))
+    return soft.astype(np.float32)
 
 
 def _no_forecast(aligned: AlignedSeries, prediction: Prediction) -> str:
@@ -285,7 +325,9 @@ def _provenance(settings: Settings, prediction: Prediction, clock: _Clock) -> di
     """Versions, device, seconds a step, peak memory: a run explains itself."""
     plain = settings.to_dict()
     plain["prompts"] = None if settings.prompts is None else settings.prompts.name
-    plain["model"] = settings.model if not settings.model.endswith(".safetensors") else settings.model.rsplit("/", 1)[-1]
+    plain["model"] = (
+        settings.model if not settings.model.endswith(".safetensors") else settings.model.rsplit("/", 1)[-1]
+    )
     used_network = prediction.model != "masks given"
     return {
         "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},

@@ -85,7 +85,8 @@ def save(analysis: Analysis, folder: Path) -> None:
     """
     if folder.exists() and not is_result(folder) and any(folder.iterdir()):
         raise InputError(
-            f"The output folder '{folder.name}' holds files that are not a result of this program. Choose another folder."
+            f"The output folder '{folder.name}' holds files that are not a result of this program. "
+            "Choose another folder."
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
@@ -103,7 +104,7 @@ def _write_all(analysis: Analysis, folder: Path) -> None:
     for n, (modality, image) in enumerate(analysis.images.items()):
         name = "image" if n == 0 else f"image_{modality}"
         write_nifti(series / f"{name}.nii.gz", image, grid, last_axis_visits=True)
-    stacks = {
+    stacks: dict[str, npt.NDArray[Any]] = {
         "mask": analysis.masks,
         "probability": analysis.prediction.probability,
         growth_name(analysis.dated): analysis.growth,
@@ -238,7 +239,9 @@ def _record(folder: Path) -> dict[str, Any]:
 def _registration(record: Mapping[str, Any]) -> Registration:
     quality = record["quality"]
     matrix = np.array(record["ref_to_visit"], dtype=np.float64).reshape(4, 4)
-    return Registration(matrix, float("nan") if quality is None else float(quality), bool(record["good"]), record["note"])
+    return Registration(
+        matrix, float("nan") if quality is None else float(quality), bool(record["good"]), record["note"]
+    )
 
 
 def _stack(path: Path) -> tuple[FloatVolume, Grid]:

@@ -134,7 +134,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         else:
             integer = setting.name in ("reference", "horizon_days")
             choices = {"choices": setting.metadata["choices"]} if "choices" in setting.metadata else {}
-            metavar = {} if choices else {"metavar": "N" if integer else setting.name.upper()}
+            metavar: dict[str, Any] = {} if choices else {"metavar": "N" if integer else setting.name.upper()}
             group.add_argument(flag, type=int if integer else str, **choices, **metavar, **options)
 
 

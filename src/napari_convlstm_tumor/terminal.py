@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from napari_convlstm_tumor.batch import Outcome
-from napari_convlstm_tumor.pipeline import Step
-from napari_convlstm_tumor.report.tables import TABLE_HEADER, visit_table
-from napari_convlstm_tumor.series import PatientFiles
+if TYPE_CHECKING:  # `info` must not wait for torch
+    from napari_convlstm_tumor.batch import Outcome
+    from napari_convlstm_tumor.pipeline import Step
+    from napari_convlstm_tumor.series import PatientFiles
 
 RESEARCH_USE = "Research use only. Not for diagnosis or treatment decisions."
 
@@ -24,7 +25,12 @@ class Screen:
     def __init__(self, patients: int, quiet: bool) -> None:
         self.console = Console(quiet=quiet)
         self.errors = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"), TimeElapsedColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:3.0f}%"),
+            TimeElapsedColumn(),
+        )
         self.progress = Progress(*columns, console=self.console, disable=quiet)
         self.task = self.progress.add_task("", total=max(patients, 1))
         self.finished = 0
@@ -33,13 +39,19 @@ class Screen:
         self.progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.progress.stop()
 
     def show(self, patient: str, event: Step | Outcome) -> Outcome | None:
         """Draw one event; returns it when it ends a patient."""
+        from napari_convlstm_tumor.pipeline import Step
+
         if isinstance(event, Step):
-            self.progress.update(self.task, completed=self.finished + event.fraction, description=f"{patient}: {event.name}")
+            self.progress.update(
+                self.task, completed=self.finished + event.fraction, description=f"{patient}: {event.name}"
+            )
             return None
         self.finished += 1
         self.progress.update(self.task, completed=self.finished)
@@ -60,6 +72,8 @@ class Screen:
         self.console.print(RESEARCH_USE, style="dim")
 
     def _patient_table(self, outcome: Outcome) -> None:
+        from napari_convlstm_tumor.report.tables import TABLE_HEADER, visit_table
+
         assert outcome.analysis is not None
         report = outcome.analysis.report
         table = Table(title=outcome.patient, title_justify="left")
@@ -68,7 +82,10 @@ class Screen:
         for row in visit_table(report):
             table.add_row(*row)
         self.console.print(table)
-        warnings = [*report.warnings, *(f"Visit {v['visit']}: {w}" for v in report.visits for w in v["warnings"])]
+        warnings = [
+            *report.warnings,
+            *(f"Visit {v['visit']}: {w}" for v in report.visits for w in v["warnings"]),
+        ]
         for warning in warnings:
             self.console.print(f"! {warning}", style="yellow", markup=False, highlight=False)
 
@@ -77,12 +94,20 @@ def print_info(patients: Sequence[PatientFiles]) -> None:
     """The findings of ``info`` as tables."""
     console = Console()
     for patient in patients:
-        table = Table(title=f"{patient.patient}  ({patient.layout})" if patient.layout else patient.patient, title_justify="left")
+        table = Table(
+            title=f"{patient.patient}  ({patient.layout})" if patient.layout else patient.patient,
+            title_justify="left",
+        )
         for name in ("visit", "day", "images (files)", "mask"):
             table.add_column(name)
         for number, visit in enumerate(patient.visits, start=1):
             images = ", ".join(f"{m} ({len(paths)})" for m, paths in visit.images.items())
-            table.add_row(str(number), "–" if visit.day is None else str(visit.day), images, "yes" if visit.mask else "no")
+            table.add_row(
+                str(number),
+                "–" if visit.day is None else str(visit.day),
+                images,
+                "yes" if visit.mask else "no",
+            )
         console.print(table)
         for sentence in (*patient.warnings, *(n for v in patient.visits for n in v.notes)):
             console.print(f"! {sentence}", style="yellow", markup=False, highlight=False)

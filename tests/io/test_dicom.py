@@ -77,9 +77,7 @@ def test_enhanced_agrees_with_pydicom(shared_data):
 
 
 def test_geometry_and_values(tmp_path):
-    paths = write_series(
-        tmp_path, STORED, even_positions(6), spacing=(0.5, 2.0), rescale=(1, -1024), modality="CT"
-    )
+    paths = write_series(tmp_path, STORED, even_positions(6), spacing=(0.5, 2.0), rescale=(1, -1024), modality="CT")
     volume = read_volume(paths)
     np.testing.assert_array_equal(volume.data, STORED.astype(np.float32) - 1024)
     expected = [[-0.5, 0, 0, 10], [0, -2, 0, 20], [0, 0, 3, 30], [0, 0, 0, 1]]  # LPS -> RAS
@@ -90,9 +88,7 @@ def test_geometry_and_values(tmp_path):
 @pytest.mark.parametrize("modality", ["CT", "MR"])
 def test_rescale_of_every_slice(tmp_path, syntax, modality):
     rescales = [(1.5 + k, -10.25 * k) for k in range(6)]
-    paths = write_series(
-        tmp_path, STORED, even_positions(6), syntax=syntax, modality=modality, rescale=rescales
-    )
+    paths = write_series(tmp_path, STORED, even_positions(6), syntax=syntax, modality=modality, rescale=rescales)
     slope, intercept = np.array(rescales).T
     np.testing.assert_allclose(read_volume(paths).data, STORED * slope + intercept, rtol=1e-6)
 
@@ -146,9 +142,7 @@ def test_tilt_is_corrected(tmp_path, caplog, degrees):
     )
     seen = volume.data > volume.data.min()
     assert seen.mean() > 0.5
-    assert (
-        np.abs(volume.data - expected)[seen].max() < 1.5
-    )  # half a stored unit before and after interpolation
+    assert np.abs(volume.data - expected)[seen].max() < 1.5  # half a stored unit before and after interpolation
 
 
 def test_uneven_slices_are_refused_or_interpolated(tmp_path, caplog):

@@ -34,9 +34,7 @@ def rectangle(i0, i1, j0, j1, k, z_off=0.0):
 
 
 def test_contours_fill_the_voxels_they_enclose(tmp_path):
-    path = write_rtstruct(
-        tmp_path / "rt.dcm", {"GTV": [rectangle(5, 15, 4, 10, 2), rectangle(5, 7, 4, 10, 3)]}
-    )
+    path = write_rtstruct(tmp_path / "rt.dcm", {"GTV": [rectangle(5, 15, 4, 10, 2), rectangle(5, 7, 4, 10, 3)]})
     mask = read_mask(path, GRID)
     expected = np.zeros(GRID.shape, np.uint8)
     expected[5:15, 4:10, 2] = 1
@@ -199,9 +197,7 @@ def write_seg(path, images, segments, labels, fractional=False):
 
     sources = sorted((pydicom.dcmread(p) for p in images), key=lambda d: float(d.ImagePositionPatient[2]))
     descriptions = [
-        hd.seg.SegmentDescription(
-            n, label, codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Mass, "MANUAL"
-        )
+        hd.seg.SegmentDescription(n, label, codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Mass, "MANUAL")
         for n, label in enumerate(labels, start=1)
     ]
     kind = "FRACTIONAL" if fractional else "BINARY"
@@ -255,9 +251,7 @@ def test_fractional_seg_is_cut_at_half(tmp_path, images):
 
 def test_real_seg_of_another_image(shared_data):
     folder = shared_data / "dicom" / "seg"
-    affine = np.array(
-        [[0, 0, -0.488281, 125], [0, -0.488281, 0, 128.1], [-1.25, 0, 0, 105.52], [0, 0, 0, 1.0]]
-    )
+    affine = np.array([[0, 0, -0.488281, 125], [0, -0.488281, 0, 128.1], [-1.25, 0, 0, 105.52], [0, 0, 0, 1.0]])
     assert read_mask(folder / "seg_image_ct_binary.dcm", Grid((3, 16, 16), affine)).data.sum() == 638
     with pytest.raises(GeometryError, match="outside its image"):
         read_mask(folder / "seg_image_ct_binary.dcm", Grid((128, 128, 3), np.eye(4)))
@@ -270,9 +264,7 @@ def test_an_image_is_no_mask(images):
         read_mask(images[0], GRID)
 
 
-@pytest.mark.parametrize(
-    ("package", "install"), [("highdicom", "highdicom"), ("skimage.draw", "scikit-image")]
-)
+@pytest.mark.parametrize(("package", "install"), [("highdicom", "highdicom"), ("skimage.draw", "scikit-image")])
 def test_missing_package_says_the_install_line(tmp_path, images, monkeypatch, package, install):
     rt = write_rtstruct(tmp_path / "rt.dcm", {"GTV": [SQUARE]})
     seg = write_seg(tmp_path / "seg.dcm", images, np.ones((6, 30, 40, 1), bool), ["a"])

@@ -129,9 +129,7 @@ def test_lumiere_weeks_native_masks_and_two_scans_in_one_week(tmp_path: Path) ->
         )
     patient = only(find_patients(tmp_path, Settings(modality=("t1c",))))
     assert table(patient) == [(day, ("t1c",), "ct1_seg_mask.nii.gz") for day in (0, 1, 91)]
-    assert any(
-        "Do not trust a growth rate between them" in w and "visit 2 was" in w for w in patient.warnings
-    )
+    assert any("Do not trust a growth rate between them" in w and "visit 2 was" in w for w in patient.warnings)
     assert not any("atlas" in str(v.images) for v in patient.visits)
 
 
@@ -164,9 +162,7 @@ def test_dated_files_in_folders_by_kind(tmp_path: Path) -> None:
 
 
 def test_a_date_in_the_files_dates_a_numbered_folder(tmp_path: Path) -> None:
-    make(
-        tmp_path / "P", "visit-1/2019-03-01_t1.nii.gz", "visit-1/mask.nii.gz", "visit-2/2019-04-11_t1.nii.gz"
-    )
+    make(tmp_path / "P", "visit-1/2019-03-01_t1.nii.gz", "visit-1/mask.nii.gz", "visit-2/2019-04-11_t1.nii.gz")
     assert table(find_patient(tmp_path / "P")) == [(0, ("t1",), "mask.nii.gz"), (41, ("t1",), None)]
 
 
@@ -184,9 +180,7 @@ def test_sailor_intervals(tmp_path: Path) -> None:
     (folder / "intervals-days.txt").write_text("13\n15\n14\n")
     patient = find_patient(folder, Settings())
     assert (patient.layout, patient.days, patient.dated) == ("SAILOR", (0, 13, 42), True)
-    assert (
-        patient.visits[0].mask is not None and patient.visits[0].mask.name == "ContrastEnhancedMask-CL.nii.gz"
-    )
+    assert patient.visits[0].mask is not None and patient.visits[0].mask.name == "ContrastEnhancedMask-CL.nii.gz"
     (folder / "intervals-days.txt").write_text("13\n15\n")
     assert any("is not used" in w for w in find_patient(folder).warnings) and not find_patient(folder).dated
 
@@ -237,18 +231,14 @@ def test_one_visit_says_that_there_is_no_growth(tmp_path: Path) -> None:
         (("2019-03-01/P1/t1.nii", "2019-03-01/P2/t1.nii"), "which may be different visits or patients"),
     ],
 )
-def test_what_has_no_order_is_a_problem_with_a_way_out(
-    tmp_path: Path, names: tuple[str, ...], words: str
-) -> None:
+def test_what_has_no_order_is_a_problem_with_a_way_out(tmp_path: Path, names: tuple[str, ...], words: str) -> None:
     patient = find_patient(make(tmp_path / "P", *names))
     assert any(words in p and "manifest" in p for p in patient.problems), patient.problems
     assert not describe([patient])["patients"][0]["usable"]
 
 
 def test_two_folders_of_one_day_with_different_kinds_are_one_visit(tmp_path: Path) -> None:
-    patient = find_patient(
-        make(tmp_path / "P", "2019-03-01/t1.nii", "2019-03-01_b/flair.nii", "2019-04-11/t1.nii")
-    )
+    patient = find_patient(make(tmp_path / "P", "2019-03-01/t1.nii", "2019-03-01_b/flair.nii", "2019-04-11/t1.nii"))
     assert table(patient) == [(0, ("t1", "flair"), None), (41, ("t1",), None)]
     assert "No flair at visit 2." in patient.warnings
     assert any("taken as one visit" in w for w in patient.warnings)
@@ -260,9 +250,7 @@ def test_masks_in_a_folder_of_their_own_join_the_visits(tmp_path: Path) -> None:
 
 
 def test_two_images_of_one_kind_leave_a_warning_and_a_reason(tmp_path: Path) -> None:
-    patient = find_patient(
-        make(tmp_path / "P", "day-0/Flair.nii.gz", "day-0/Flair-icor.nii.gz", "day-9/flair.nii.gz")
-    )
+    patient = find_patient(make(tmp_path / "P", "day-0/Flair.nii.gz", "day-0/Flair-icor.nii.gz", "day-9/flair.nii.gz"))
     assert patient.visits[0].images["flair"][0].name == "Flair.nii.gz"
     assert "There are several flair images; the first by name is used (visit 1)." in patient.warnings
     assert patient.left_out == (("Flair-icor.nii.gz", "a second flair of the visit"),)
@@ -277,9 +265,7 @@ def test_images_of_unknown_kind(tmp_path: Path) -> None:
     make(tmp_path / "B", "t1.nii", "image.nii", "adc.nii")
     assert table(find_patient(tmp_path / "B")) == [(None, ("t1",), None)]
     assert table(find_patient(tmp_path / "B", Settings(modality=("other",))))[0][1] == ("other",)
-    assert (
-        find_patient(tmp_path / "B", Settings(modality=("ct",))).left_out[0][0] == "adc.nii"
-    )  # named: never the ct
+    assert find_patient(tmp_path / "B", Settings(modality=("ct",))).left_out[0][0] == "adc.nii"  # named: never the ct
 
 
 def test_modality_keeps_only_what_is_asked_for(tmp_path: Path) -> None:
@@ -316,11 +302,7 @@ def test_several_masks_of_equal_right_leave_a_warning(tmp_path: Path) -> None:
 def test_odd_things_break_nothing(tmp_path: Path) -> None:
     folder = make(
         tmp_path / "P",
-        *[
-            f"day-{d}/{n}"
-            for d in (0, 9)
-            for n in ("t1.nii.gz", "._t1.nii.gz", ".DS_Store", "notes", "old.mgz")
-        ],
+        *[f"day-{d}/{n}" for d in (0, 9) for n in ("t1.nii.gz", "._t1.nii.gz", ".DS_Store", "notes", "old.mgz")],
         "results/run.json",
         "results/native/visit-01/mask.nii.gz",
         "__MACOSX/day-0/t1.nii.gz",

@@ -27,9 +27,7 @@ def write(path: Path, **tags: Any) -> Path:
     return path
 
 
-def series(
-    folder: Path, uid: str, date: str = "20190301", slices: int = 4, ending: str = ".dcm", **tags: Any
-) -> str:
+def series(folder: Path, uid: str, date: str = "20190301", slices: int = 4, ending: str = ".dcm", **tags: Any) -> str:
     base = {
         "SOPClassUID": "1.2.840.10008.5.1.4.1.1.4",
         "Modality": "MR",
@@ -66,18 +64,13 @@ def contour(path: Path, refers_to: str = "", **tags: Any) -> None:
 
 
 def table(patient: PatientFiles) -> list[tuple[int | None, dict[str, int], str | None]]:
-    return [
-        (v.day, {m: len(p) for m, p in v.images.items()}, v.mask.name if v.mask else None)
-        for v in patient.visits
-    ]
+    return [(v.day, {m: len(p) for m, p in v.images.items()}, v.mask.name if v.mask else None) for v in patient.visits]
 
 
 def test_any_nesting_any_ending_and_masks_by_what_they_refer_to(tmp_path: Path) -> None:
     first = series(tmp_path / "P" / "A" / "0001", "1.5.1", ending="")
     series(tmp_path / "P" / "B" / "deep" / "er", "1.5.2", date="20190411", ending=".IMA")
-    series(
-        tmp_path / "P" / "B" / "x", "1.5.3", date="20190411", SeriesDescription="t2_flair", ending=".1.2.84"
-    )
+    series(tmp_path / "P" / "B" / "x", "1.5.3", date="20190411", SeriesDescription="t2_flair", ending=".1.2.84")
     contour(tmp_path / "P" / "B" / "rs1.dcm", first)
     contour(tmp_path / "P" / "B" / "rs22.dcm", FrameOfReferenceUID="1.9.20190411")
     contour(tmp_path / "P" / "B" / "rs333.dcm")
@@ -167,8 +160,7 @@ def test_ct_and_mr_of_one_day_in_different_frames_are_not_mixed(tmp_path: Path) 
     patient = find_patient(tmp_path / "P", Settings())
     assert table(patient) == [(0, {"t1": 4, "t2": 4}, "rs_mr.dcm")]
     assert any(
-        "cannot be assumed aligned; used: t1, t2, left out: ct (choose with --modality)" in w
-        for w in patient.warnings
+        "cannot be assumed aligned; used: t1, t2, left out: ct (choose with --modality)" in w for w in patient.warnings
     )
     other = find_patient(tmp_path / "P", Settings(modality=("ct",)))
     assert table(other) == [(0, {"ct": 4}, "rs_ct_.dcm")]
@@ -192,9 +184,7 @@ def test_folder_names_count_where_the_headers_carry_one_date_or_none(tmp_path: P
     for date, name in (("19000101", "set"), ("", "none")):
         for number, visit in enumerate(("day-000", "day-041"), start=1):
             series(tmp_path / name / visit / "T1", f"1.5.{number}", date=date)
-            series(
-                tmp_path / name / visit / "0001", f"1.5.{number + 5}", date=date, SeriesDescription="flair"
-            )
+            series(tmp_path / name / visit / "0001", f"1.5.{number + 5}", date=date, SeriesDescription="flair")
         patient = find_patient(tmp_path / name, Settings())
         assert table(patient) == [(0, {"t1": 4, "flair": 4}, None), (41, {"t1": 4, "flair": 4}, None)]
         assert any("one date for several visit folders" in w for w in patient.warnings) == (name == "set")

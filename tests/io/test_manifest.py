@@ -39,9 +39,7 @@ def test_days_modalities_and_masks(folder: Path) -> None:
 def test_several_rows_of_one_visit_and_a_mask_in_a_row_of_its_own(folder: Path) -> None:
     path = write(folder, HEADER + "P,0,t1,a.nii.gz,\nP,0,flair,b.nii.gz,\nP,0,,,m.nii.gz\nP,9,t1,c.nii.gz,\n")
     patient = find_patient(path, Settings())
-    assert (
-        tuple(patient.visits[0].images) == ("t1", "flair") and patient.visits[0].mask == folder / "m.nii.gz"
-    )
+    assert tuple(patient.visits[0].images) == ("t1", "flair") and patient.visits[0].mask == folder / "m.nii.gz"
     assert patient.days == (0, 9)
 
 

@@ -175,9 +175,7 @@ def test_modalities(name: str, modality: str) -> None:
     assert modality_of(name) == (modality, True)
 
 
-@pytest.mark.parametrize(
-    "name", ["image", "change_in_common_space", "t1_t2_ratio", "act", "brain", "visit1", "direct"]
-)
+@pytest.mark.parametrize("name", ["image", "change_in_common_space", "t1_t2_ratio", "act", "brain", "visit1", "direct"])
 def test_unknown_modalities_are_not_guessed(name: str) -> None:
     assert modality_of(name) == ("", False)
 

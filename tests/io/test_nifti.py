@@ -19,9 +19,7 @@ AFFINE = np.array([[-0.9, 0, 0, 12], [0, 1.1, 0, -7], [0, 0, 6.5, 3], [0, 0, 0, 
 TURN = np.array([[0.8, -0.6, 0, 0], [0.6, 0.8, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 
 
-def save(
-    path, data=DATA, affine=AFFINE, slope=None, unit="mm", sform=1, qform=1, qform_affine=None, dtype=None
-):
+def save(path, data=DATA, affine=AFFINE, slope=None, unit="mm", sform=1, qform=1, qform_affine=None, dtype=None):
     image = nib.Nifti1Image(data, affine, dtype=dtype)
     image.set_sform(affine, sform)
     image.set_qform(affine if qform_affine is None else qform_affine, qform)
@@ -168,9 +166,7 @@ def test_damaged_files(tmp_path, name, damage):
     if damage == "missing":
         path.unlink()
     else:
-        path.write_bytes(
-            {"empty": b"", "half": content[: len(content) // 2], "text": b"hello " * 200}[damage]
-        )
+        path.write_bytes({"empty": b"", "half": content[: len(content) // 2], "text": b"hello " * 200}[damage])
     with pytest.raises(InputError, match=rf"^{name}: ") as caught:
         read_volume([path])
     assert str(tmp_path) not in str(caught.value)

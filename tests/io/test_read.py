@@ -166,9 +166,7 @@ def test_modality_choice(tmp_path, modality, found, expected):
     images = {name: (save(tmp_path / f"{name}.nii.gz", RAMP),) for name in found}
     files = PatientFiles("P", (VisitFiles("a", images, day=0),))
     if expected is None:
-        with pytest.raises(
-            SeriesError, match=rf"^Visit 1: .*{' or '.join(modality)}; found: {', '.join(found)}"
-        ):
+        with pytest.raises(SeriesError, match=rf"^Visit 1: .*{' or '.join(modality)}; found: {', '.join(found)}"):
             read_visit(files, 0, Settings(modality=modality))
         return
     assert tuple(read_visit(files, 0, Settings(modality=modality)).images) == expected
@@ -225,8 +223,7 @@ def test_contours_are_drawn_on_the_image_they_name(tmp_path):
 def test_real_glioblastoma(shared_data):
     folders = sorted((shared_data / "glioblastoma" / "GBM-01").iterdir())
     visits = tuple(
-        VisitFiles(f.name, {"t1c": (f / "t1c.nii.gz",)}, f / "tumor.nii.gz", day=100 * n)
-        for n, f in enumerate(folders)
+        VisitFiles(f.name, {"t1c": (f / "t1c.nii.gz",)}, f / "tumor.nii.gz", day=100 * n) for n, f in enumerate(folders)
     )
     series = read_series(PatientFiles("GBM-01", visits), Settings())
     assert [v.images["t1c"].grid.spacing_mm[2] for v in series.visits] == pytest.approx([6.5, 6.5])

@@ -85,9 +85,7 @@ def test_nifti_refusals(tmp_path, array, visits, error):
 
 def test_text_json_and_new_folders(tmp_path):
     path = tmp_path / "new" / "folder" / "a.json"
-    write.write_json(
-        path, {"é": [np.float32(0.5), np.nan, np.int64(3), Path("x"), (1, None)], "b": np.eye(2)}
-    )
+    write.write_json(path, {"é": [np.float32(0.5), np.nan, np.int64(3), Path("x"), (1, None)], "b": np.eye(2)})
     assert json.loads(path.read_text("utf-8")) == {"é": [0.5, None, 3, "x", [1, None]], "b": [[1, 0], [0, 1]]}
     write.write_text(path, "one\ntwo")
     assert path.read_bytes() == b"one\ntwo"

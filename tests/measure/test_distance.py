@@ -73,9 +73,7 @@ def test_oblique_planes_of_voxels_lie_halfway_too(normal):
 def test_labels_of_any_type_and_any_value_count_as_tumor():
     mask = np.zeros((3, 3, 3), np.int16)
     mask[1, 1, 1] = 4
-    np.testing.assert_array_equal(
-        signed_distance_mm(mask, (1, 1, 1)), signed_distance_mm(mask.astype(bool), (1, 1, 1))
-    )
+    np.testing.assert_array_equal(signed_distance_mm(mask, (1, 1, 1)), signed_distance_mm(mask.astype(bool), (1, 1, 1)))
 
 
 def test_empty_and_full_masks_have_no_boundary():
@@ -111,9 +109,7 @@ def test_far_components_uses_millimetres_and_corner_neighbours():
     here, there = np.zeros((30, 5, 5), bool), np.zeros((30, 5, 5), bool)
     here[0, 0, 0] = True
     there[5, 0, 0] = there[15, 0, 0] = there[16, 1, 1] = True  # two components
-    np.testing.assert_array_equal(
-        np.argwhere(far_components(there, here, (1, 1, 1))), [[15, 0, 0], [16, 1, 1]]
-    )
+    np.testing.assert_array_equal(np.argwhere(far_components(there, here, (1, 1, 1))), [[15, 0, 0], [16, 1, 1]])
     assert far_components(there, here, (3, 1, 1)).sum() == 3  # 15 mm away now
     assert far_components(there, here, (0.5, 1, 1)).sum() == 0
     assert far_components(there, np.zeros_like(here), (1, 1, 1)).sum() == 3  # nothing was there: all is new

@@ -197,9 +197,7 @@ def test_planes_that_move_by_whole_voxels_are_exact():
     np.testing.assert_allclose(speed[3:8], 6.0, rtol=1e-6)  # 3 voxels of 2 mm in one month
     assert np.all(np.isnan(speed[:3]))
     assert np.all(np.isnan(speed[8:]))
-    np.testing.assert_allclose(
-        front_speed(after, before, (2.0, 1.0, 1.0), DAYS_PER_MONTH)[3:8], -6.0, rtol=1e-6
-    )
+    np.testing.assert_allclose(front_speed(after, before, (2.0, 1.0, 1.0), DAYS_PER_MONTH)[3:8], -6.0, rtol=1e-6)
 
 
 def test_front_is_weighted_by_the_area_of_its_faces():

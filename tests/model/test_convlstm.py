@@ -47,9 +47,7 @@ def test_lstm_forward_and_gradients_agree_with_the_paper(dimensions, peephole):
         h, c = plain_lstm(x, h, c, cell.gates.weight, cell.gates.bias, cell.peephole, dimensions)
     torch.testing.assert_close(mine, h, rtol=1e-10, atol=1e-12)
     parameters = [p for n, p in cell.named_parameters() if "decay" not in n]
-    for a, b in zip(
-        torch.autograd.grad(mine.sum(), parameters), torch.autograd.grad(h.sum(), parameters), strict=True
-    ):
+    for a, b in zip(torch.autograd.grad(mine.sum(), parameters), torch.autograd.grad(h.sum(), parameters), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
 
 

@@ -87,9 +87,7 @@ def test_an_undated_patient_has_growth_per_visit_and_no_day():
 
 
 def test_table_for_the_terminal():
-    rows = visit_table(
-        report((4000.0, 8000.0, 8000.0, 0.0), (0, 100, 200, 300), speeds=[None, 1.25, 0.001, None])
-    )
+    rows = visit_table(report((4000.0, 8000.0, 8000.0, 0.0), (0, 100, 200, 300), speeds=[None, 1.25, 0.001, None]))
     assert rows == [
         ["1", "0", "4.00", "", "", ""],
         ["2", "100", "8.00", "+100.0", "+0.69 %/day (doubling in 100 days)", "+1.25 mm/month"],

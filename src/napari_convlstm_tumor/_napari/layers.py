@@ -225,7 +225,11 @@ def clicks_layer(
     name: str, entries: list[dict[str, Any]], shown: Shown, size_mm: float
 ) -> tuple[FloatArray, dict[str, Any]]:
     """Points (N, 4) and layer options for clicks on what is shown; ``entries`` are those there already."""
-    options = {**_options(name, shown), "ndim": 4, "size": size_mm / shown.grid.spacing_mm[_axes(shown.grid)[0][2]]}
+    options = {
+        **_options(name, shown),
+        "ndim": 4,
+        "size": size_mm / shown.grid.spacing_mm[_axes(shown.grid)[0][2]],
+    }
     data = (from_prompts(entries, shown) - options["translate"]) / options["scale"]
     look = {"face_color": "#00e5ff", "border_color": "black", "symbol": "cross", "out_of_slice_display": True}
     return data, {**options, **look}
@@ -279,7 +283,7 @@ def growth_limit(growth: npt.NDArray[np.float32]) -> float:
         return 1.0
     largest = float(np.percentile(speeds, GROWTH_PERCENTILE))
     power = 10.0 ** np.floor(np.log10(largest))
-    return float(ROUND_NUMBERS[ROUND_NUMBERS >= largest / power * (1 - 1e-6)][0] * power)
+    return float(ROUND_NUMBERS[largest / power * (1 - 1e-6) <= ROUND_NUMBERS][0] * power)
 
 
 def _scaled(visit: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -296,9 +300,7 @@ def _scaled(visit: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
 
 def _shown(analysis: Analysis, kind: Kind) -> Shown:
     unit = ("mm/month" if analysis.dated else "mm/visit") if kind == "growth" else ""
-    return Shown(
-        kind, analysis.patient, analysis.days, analysis.dated, analysis.grid, _ref_to_visit(analysis), unit
-    )
+    return Shown(kind, analysis.patient, analysis.days, analysis.dated, analysis.grid, _ref_to_visit(analysis), unit)
 
 
 def _unregistered(aligned: AlignedSeries, kind: Kind) -> Shown:
@@ -322,7 +324,11 @@ def _checksum(data: npt.NDArray[Any]) -> int:
 
 
 def _options(name: str, shown: Shown, first_visit: float = 0.0) -> dict[str, Any]:
-    return {"name": name, "metadata": {METADATA_KEY: shown, "unit": shown.unit}, **placement(shown.grid, first_visit)}
+    return {
+        "name": name,
+        "metadata": {METADATA_KEY: shown, "unit": shown.unit},
+        **placement(shown.grid, first_visit),
+    }
 
 
 def _one_label(colour: str) -> Any:
@@ -335,5 +341,9 @@ def _growth_colormap() -> Any:
     from napari.utils.colormaps import Colormap
 
     return Colormap(
-        GROWTH_COLOURS, name="growth", display_name="shrinks - grows", controls=GROWTH_CONTROLS, nan_color="transparent"
+        GROWTH_COLOURS,
+        name="growth",
+        display_name="shrinks - grows",
+        controls=GROWTH_CONTROLS,
+        nan_color="transparent",
     )

@@ -135,9 +135,7 @@ def _read_planes(path: Path) -> list[Plane]:
             "(MONOCHROME2) can be used. Give the original series, not a derived or screen-saved one."
         )
     if header.get("ModalityLUTSequence"):
-        raise InputError(
-            f"{path.name} needs a look-up table for its values (Modality LUT), which is not supported."
-        )
+        raise InputError(f"{path.name} needs a look-up table for its values (Modality LUT), which is not supported.")
     try:
         return [_plane(path, n, *groups) for n, groups in enumerate(_frame_groups(header))]
     except (AttributeError, TypeError, ValueError, IndexError) as error:
@@ -197,9 +195,7 @@ def _refuse_mixed(planes: Sequence[Plane]) -> None:
         raise InputError(f"The files belong to {len(series)} DICOM series. Give the files of one series.")
     sizes = Counter(plane.size for plane in planes)
     if len(sizes) > 1:
-        raise InputError(
-            f"The slices have different sizes: {', '.join(f'{w} x {h}' for w, h in sizes)} pixels."
-        )
+        raise InputError(f"The slices have different sizes: {', '.join(f'{w} x {h}' for w, h in sizes)} pixels.")
     for plane in planes:
         if np.max(np.abs(plane.orientation - first.orientation)) > COSINE_TOLERANCE:
             raise GeometryError(
@@ -207,9 +203,7 @@ def _refuse_mixed(planes: Sequence[Plane]) -> None:
                 f"for example {first.path.name} and {plane.path.name}. Give one stack."
             )
         if np.max(np.abs(np.subtract(plane.spacing_mm, first.spacing_mm))) > SPACING_TOLERANCE_MM:
-            raise GeometryError(
-                f"The slices have different pixel sizes: {first.spacing_mm} and {plane.spacing_mm} mm."
-            )
+            raise GeometryError(f"The slices have different pixel sizes: {first.spacing_mm} and {plane.spacing_mm} mm.")
     if len(planes) < FEWEST_SLICES:
         raise InputError(
             f"Only {len(planes)} slice(s); at least {FEWEST_SLICES} are needed to know their spacing. "
@@ -246,9 +240,7 @@ def _read_pixels(planes: Sequence[Plane]) -> Image:
         _refuse_short_pixels(path, len(members) * rows * columns)
         frames = _decode(path, members)
         if frames.shape[1:] != (rows, columns) or len(frames) < len(ks):
-            raise InputError(
-                f"{path.name} holds pixels of another size than its header says. Export it again."
-            )
+            raise InputError(f"{path.name} holds pixels of another size than its header says. Export it again.")
         data[ks] = frames[[plane.frame for plane in members]]
     return data.transpose(2, 1, 0)  # (k, j, i) -> (i, j, k)
 

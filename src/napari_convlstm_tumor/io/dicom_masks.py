@@ -83,12 +83,8 @@ def _references(header: Any) -> tuple[set[Any], set[Any]]:
     for frame in header.get("ReferencedFrameOfReferenceSequence") or ():
         frames.add(frame.get("FrameOfReferenceUID"))
         for study in frame.get("RTReferencedStudySequence") or ():
-            series |= {
-                item.get("SeriesInstanceUID") for item in study.get("RTReferencedSeriesSequence") or ()
-            }
-    frames |= {
-        roi.get("ReferencedFrameOfReferenceUID") for roi in header.get("StructureSetROISequence") or ()
-    }
+            series |= {item.get("SeriesInstanceUID") for item in study.get("RTReferencedSeriesSequence") or ()}
+    frames |= {roi.get("ReferencedFrameOfReferenceUID") for roi in header.get("StructureSetROISequence") or ()}
     return series - {None}, frames - {None}
 
 
@@ -107,9 +103,7 @@ def _read_seg(path: Path) -> Volume:
             numbers = _tumor_segments(seg)
             fractions = seg.get_volume(segment_numbers=numbers, rescale_fractional=True)
     except (RuntimeError, ValueError, AttributeError, KeyError, OSError, InvalidDicomError) as error:
-        raise InputError(
-            "The DICOM SEG cannot be read as a regular volume: damaged, or uneven slices."
-        ) from error
+        raise InputError("The DICOM SEG cannot be read as a regular volume: damaged, or uneven slices.") from error
     data = np.any(np.asarray(fractions.array) >= FRACTION_THRESHOLD, axis=-1)  # (slice, row, column, segment)
     # highdicom's first index runs along its affine's first column; the order stays, LPS becomes RAS
     return Volume(data.astype(np.uint8), Grid(data.shape, LPS_TO_RAS @ fractions.affine))
@@ -157,9 +151,7 @@ def _tumor_rois(structure: Any) -> set[int]:
     """ROI numbers of the tumor: by interpreted type GTV or by name; several only when they differ by a number
     alone.
     """
-    names = {
-        int(r.ROINumber): str(r.get("ROIName", "")) for r in structure.get("StructureSetROISequence") or ()
-    }
+    names = {int(r.ROINumber): str(r.get("ROIName", "")) for r in structure.get("StructureSetROISequence") or ()}
     types = {
         int(o.ReferencedROINumber): str(o.get("RTROIInterpretedType") or "")
         for o in structure.get("RTROIObservationsSequence") or ()
@@ -182,9 +174,7 @@ def _roi_contours(roi: Any, name: str) -> list[FloatArray]:
     for number, contour in enumerate(roi.get("ContourSequence") or (), start=1):
         kind = contour.get("ContourGeometricType")
         if kind not in ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR"):
-            raise InputError(
-                f"Contour {number} is of the kind {kind}; only closed planar contours enclose a tumor."
-            )
+            raise InputError(f"Contour {number} is of the kind {kind}; only closed planar contours enclose a tumor.")
         values = np.array([float(v) for v in contour.get("ContourData") or ()])
         stated = int(contour.get("NumberOfContourPoints") or len(values) // 3)
         if len(values) != 3 * stated or not np.all(np.isfinite(values)):
@@ -193,9 +183,7 @@ def _roi_contours(roi: Any, name: str) -> list[FloatArray]:
                 f"({3 * stated} expected, all finite). Export the RTSTRUCT again."
             )
         if stated < FEWEST_POINTS:
-            _log.warning(
-                "%s: contour %d has %d point(s) and encloses nothing; left out.", name, number, stated
-            )
+            _log.warning("%s: contour %d has %d point(s) and encloses nothing; left out.", name, number, stated)
             continue
         found.append(values.reshape(-1, 3))
     return found
@@ -238,9 +226,7 @@ def _fill(shape: tuple[int, ...], polygons: Sequence[FloatArray]) -> npt.NDArray
         from skimage.draw import polygon2mask
     except ImportError as error:
         raise MissingDependency("An RTSTRUCT mask", "scikit-image", "dicom") from error
-    filled = {
-        mask.tobytes(): mask for mask in (polygon2mask(shape, polygon) for polygon in polygons) if mask.any()
-    }
+    filled = {mask.tobytes(): mask for mask in (polygon2mask(shape, polygon) for polygon in polygons) if mask.any()}
     inside, outlines = np.zeros(shape, bool), np.zeros(shape, bool)
     for mask in sorted(filled.values(), key=np.count_nonzero, reverse=True):
         covered = np.count_nonzero(mask & outlines) / np.count_nonzero(mask)

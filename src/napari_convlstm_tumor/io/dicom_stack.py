@@ -49,9 +49,7 @@ def describe_uneven(along: FloatArray) -> str:
     if not wrong.size:
         drift = f"the gap drifts from {gaps.min():.2f} to {gaps.max():.2f} mm"
         return f"{drift}, most off at {along[off.argmax()]:.1f} mm"
-    named = [
-        f"{gaps[k]:.1f} mm between {along[k]:.1f} and {along[k + 1]:.1f} mm" for k in wrong[:MOST_GAPS_NAMED]
-    ]
+    named = [f"{gaps[k]:.1f} mm between {along[k]:.1f} and {along[k + 1]:.1f} mm" for k in wrong[:MOST_GAPS_NAMED]]
     more = f", and {wrong.size - MOST_GAPS_NAMED} more" if wrong.size > MOST_GAPS_NAMED else ""
     return f"{', '.join(named)}{more} (along the slice axis; {usual:.1f} mm elsewhere)"
 

@@ -272,9 +272,7 @@ def _named_images(dataset: Any) -> tuple[frozenset[str], str]:
     for frame in _items(dataset, "ReferencedFrameOfReferenceSequence"):
         frames.append(_text(frame, "FrameOfReferenceUID"))
         for study in _items(frame, "RTReferencedStudySequence"):
-            series += [
-                _text(item, "SeriesInstanceUID") for item in _items(study, "RTReferencedSeriesSequence")
-            ]
+            series += [_text(item, "SeriesInstanceUID") for item in _items(study, "RTReferencedSeriesSequence")]
     return frozenset(filter(None, series)), next(filter(None, frames), "")
 
 

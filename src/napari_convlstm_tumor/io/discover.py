@@ -80,8 +80,7 @@ def _drafts(path: Path, numbers_are_visits: bool) -> list[Draft]:
     if path.is_file():
         if path.suffix.lower() not in (".csv", ".tsv"):
             raise InputError(
-                f"{_shown(path)} is a file. Give the folder of a patient, a folder of patients, or a CSV "
-                f"manifest."
+                f"{_shown(path)} is a file. Give the folder of a patient, a folder of patients, or a CSV manifest."
             )
         return manifest_patients(path)
     if not path.is_dir():
@@ -93,8 +92,7 @@ def _drafts(path: Path, numbers_are_visits: bool) -> list[Draft]:
         )
     if not folder.has_images:
         raise InputError(
-            f"No image in {_shown(path)}. Looked for {', '.join(VOLUME_ENDINGS)} and DICOM files, in all "
-            f"folders."
+            f"No image in {_shown(path)}. Looked for {', '.join(VOLUME_ENDINGS)} and DICOM files, in all folders."
         )
     if is_nnunet(folder):
         return nnunet_patients(folder)
@@ -133,9 +131,7 @@ def _brats_named(folder: Folder) -> Folder:
 
 def replace_name(folder: Folder, name: str) -> Folder:
     """The same folder under another name."""
-    return Folder(
-        name, folder.path, folder.volumes, folder.dicom, folder.texts, folder.folders, folder.left_out
-    )
+    return Folder(name, folder.path, folder.volumes, folder.dicom, folder.texts, folder.folders, folder.left_out)
 
 
 def _is_patient(folder: Folder, children: Sequence[Folder], numbers_are_visits: bool) -> bool:
@@ -174,9 +170,7 @@ def _draft_patient(folder: Folder, numbers_are_visits: bool) -> list[Draft]:
     ids = image_patients(located)
     named = any(visit_folder(f.name, numbers_are_visits) for f in folder.folders)
     if len(ids) > 1 and not named:
-        return [
-            _one(folder, _of_patient(located, i), unreadable, _folder_name(i) or folder.name) for i in ids
-        ]
+        return [_one(folder, _of_patient(located, i), unreadable, _folder_name(i) or folder.name) for i in ids]
     draft = _one(folder, located, unreadable, folder.name)
     if len(ids) > 1:
         draft.problem(
@@ -207,9 +201,7 @@ def _one(folder: Folder, located: list[Located], unreadable: list[str], name: st
         add_dicom(draft, located)
     for file in unreadable:
         draft.leave_out(file, "not readable as DICOM")
-    if draft.layout == "folders" and all(
-        v.when and v.when.scheme == "PatientID-NNN-TTT" for v in draft.visits
-    ):
+    if draft.layout == "folders" and all(v.when and v.when.scheme == "PatientID-NNN-TTT" for v in draft.visits):
         draft.layout = "BraTS"
     return draft
 

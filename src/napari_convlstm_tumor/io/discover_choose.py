@@ -42,10 +42,7 @@ class Chooser:
                 continue
             kinds[modality].append(image)
             if not image.modality:
-                self._tell(
-                    f"The name of an image does not say its kind; it was taken as '{modality}' (see "
-                    f"--modality)"
-                )
+                self._tell(f"The name of an image does not say its kind; it was taken as '{modality}' (see --modality)")
         kinds = self._one_frame(visit, kinds)
         chosen = {m: self._one_of(visit, m, kinds[m]) for m in self.order if kinds.get(m)}
         self._warn_ct_with_mr(chosen)
@@ -94,19 +91,13 @@ class Chooser:
         self._tell(
             f"Images in different DICOM frames of reference cannot be assumed aligned; used: "
             f"{', '.join(kept)}"
-            + (
-                f", left out: {', '.join(lost)} (choose with --modality)"
-                if lost
-                else " (choose with --modality)"
-            )
+            + (f", left out: {', '.join(lost)} (choose with --modality)" if lost else " (choose with --modality)")
         )
         return kept
 
     def _main_frame(self, kinds: dict[str, list[Candidate]], frames: set[str]) -> str:
         """The frame with the modality asked for first; else with most kinds, then with the first kind."""
-        kinds_in = {
-            f: [m for m in self.order if any(i.frame == f for i in kinds.get(m, ()))] for f in sorted(frames)
-        }
+        kinds_in = {f: [m for m in self.order if any(i.frame == f for i in kinds.get(m, ()))] for f in sorted(frames)}
         if self.wanted:
             return min(kinds_in, key=lambda f: self.order.index(kinds_in[f][0]))
         return min(kinds_in, key=lambda f: (-len(kinds_in[f]), self.order.index(kinds_in[f][0])))
@@ -127,22 +118,15 @@ class Chooser:
                 image.name, f"a second {modality} of the visit" + (", deeper in folders" if deeper else "")
             )
         if rivals:
-            rule = (
-                "the one with most slices"
-                if best.slices > max(i.slices for i in rivals)
-                else "the first by name"
-            )
+            rule = "the one with most slices" if best.slices > max(i.slices for i in rivals) else "the first by name"
             self._tell(f"There are several {modality} images; {rule} is used")
-            visit.notes.append(
-                f"{modality}: {self.draft.shown(best.name)} chosen of {len(rivals) + 1}, {rule}"
-            )
+            visit.notes.append(f"{modality}: {self.draft.shown(best.name)} chosen of {len(rivals) + 1}, {rule}")
         return best
 
     def _warn_ct_with_mr(self, chosen: dict[str, Candidate]) -> None:
         if "ct" in chosen and len(chosen) > 1 and not chosen["ct"].frame:
             self._tell(
-                "CT and MR lie in one visit and are taken to share one scanner space; if they do not, use "
-                "--modality"
+                "CT and MR lie in one visit and are taken to share one scanner space; if they do not, use --modality"
             )
 
     # ---- masks ----
@@ -158,15 +142,12 @@ class Chooser:
         best, rest = ranked[0], ranked[1:]
         if best.modality and best.modality not in used and used:
             self._tell(
-                f"The mask was drawn on {best.modality}, which is not used; it is laid on {used[0]} by "
-                f"scanner space"
+                f"The mask was drawn on {best.modality}, which is not used; it is laid on {used[0]} by scanner space"
             )
         for mask in rest:
             self.draft.leave_out(mask.name, "another mask of the visit")
         if any(_mask_rank(m, used) == _mask_rank(best, used) for m in rest):
-            self._tell(
-                "There are several masks; the first by name is used (name one in a CSV manifest to choose)"
-            )
+            self._tell("There are several masks; the first by name is used (name one in a CSV manifest to choose)")
             visit.notes.append(f"mask: {self.draft.shown(best.name)} chosen of {len(usable)}")
         return best.paths[0]
 

@@ -81,9 +81,7 @@ def add_dicom(draft: Draft, located: list[Located]) -> None:
     whens = _folder_whens(images, place_of)
     by_folder = _one_date_for_several(images, whens)
     if by_folder:
-        draft.warn(
-            "The DICOM headers give one date for several visit folders; the folders' names are used instead."
-        )
+        draft.warn("The DICOM headers give one date for several visit folders; the folders' names are used instead.")
     visits: dict[When | str, Visit] = {}
     home: dict[str, Visit] = {}
     for item in images:
@@ -94,9 +92,7 @@ def add_dicom(draft: Draft, located: list[Located]) -> None:
         home[item.header.series] = visit
         visit.images.append(_candidate(item))
     if any(s.from_times for s in images):
-        draft.warn(
-            "The kind of some DICOM series was told from TR, TE and TI, because no description says it."
-        )
+        draft.warn("The kind of some DICOM series was told from TR, TE and TI, because no description says it.")
     for mask in (s for s in series if s.is_mask):
         _put_mask(draft, mask, images, home)
     by_label: dict[str, list[Visit]] = defaultdict(list)
@@ -170,6 +166,4 @@ def _join_volumes(draft: Draft, visits: dict[When | str, Visit], by_label: dict[
             continue
         same[0].masks += visit.masks
         for image in visit.images:
-            draft.leave_out(
-                image.name, "a volume beside DICOM images of the same visit; the DICOM images are used"
-            )
+            draft.leave_out(image.name, "a volume beside DICOM images of the same visit; the DICOM images are used")

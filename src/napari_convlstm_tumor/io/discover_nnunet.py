@@ -44,9 +44,7 @@ def _part(folder: Folder, part: str, kinds: dict[int, str]) -> list[Draft]:
     patients = _json(folder, f"patients{part}.json")
     layout = "LongiSeg" if patients else "nnU-Net"
     listed = (
-        {str(p): [str(c) for c in c_list] for p, c_list in patients.items()}
-        if patients
-        else {c: [c] for c in cases}
+        {str(p): [str(c) for c in c_list] for p, c_list in patients.items()} if patients else {c: [c] for c in cases}
     )
     return [_draft(patient, names, layout, cases, masks) for patient, names in listed.items()]
 
@@ -62,8 +60,7 @@ def _draft(
     for order, name in enumerate(names):
         if name not in cases:
             draft.problem(
-                f"Case {order + 1} of the patient has no image in the dataset, though the patients file "
-                f"lists it."
+                f"Case {order + 1} of the patient has no image in the dataset, though the patients file lists it."
             )
             continue
         mask = [masks[name]] if name in masks else []

@@ -85,8 +85,7 @@ def _dated(draft: Draft) -> list[int | None]:
     days = _spread_repeats(draft, [day - absolute[0] for day in absolute])
     if any(b <= a for a, b in pairwise(days)):
         draft.problem(
-            f"Two visits fall on the same day and hold the same kind of image. Tell them apart, "
-            f"{MANIFEST_HINT}."
+            f"Two visits fall on the same day and hold the same kind of image. Tell them apart, {MANIFEST_HINT}."
         )
     return list(days)
 

@@ -64,11 +64,7 @@ def scan(path: Path) -> Folder:
 
 def natural(name: str) -> list[tuple[int, int, str]]:
     """Sort key: visit-2 before visit-10."""
-    return [
-        (0, int(part), "") if part.isdigit() else (1, 0, part)
-        for part in re.split(r"(\d+)", name.lower())
-        if part
-    ]
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name.lower()) if part]
 
 
 def _scan(path: str, name: str, seen: set[tuple[int, int]], depth: int) -> Folder:
@@ -90,9 +86,7 @@ def _scan(path: str, name: str, seen: set[tuple[int, int]], depth: int) -> Folde
     return _listed(name, here, entries, seen, depth)
 
 
-def _listed(
-    name: str, here: Path, entries: list[os.DirEntry[str]], seen: set[tuple[int, int]], depth: int
-) -> Folder:
+def _listed(name: str, here: Path, entries: list[os.DirEntry[str]], seen: set[tuple[int, int]], depth: int) -> Folder:
     files: dict[str, list[str]] = {"volume": [], "dicom": [], "text": [], "unread": []}
     folders = []
     # Real folders before links to them, so that the name of the real one counts.

@@ -105,9 +105,7 @@ def collect(folder: Folder, draft: Draft) -> None:
     _bids(folder, draft)
 
 
-def _put(
-    here: Folder, place: Place, name: str, draft: Draft, visits: dict[tuple[str, When | None], Visit]
-) -> None:
+def _put(here: Folder, place: Place, name: str, draft: Draft, visits: dict[tuple[str, When | None], Visit]) -> None:
     kind = kind_of(name, place.inside, draft.patient)
     if kind.role == "aside":
         draft.leave_out(name, kind.reason)
@@ -219,9 +217,7 @@ def _sessions_tsv(folder: Folder) -> dict[str, When]:
     times = {}
     for row in _table(folder, "_sessions.tsv"):
         name = row.get("session_id") or ""
-        when = _acquired(row.get("acq_time")) or next(
-            (w for c in _DAY_COLUMNS if (w := _day(row.get(c)))), None
-        )
+        when = _acquired(row.get("acq_time")) or next((w for c in _DAY_COLUMNS if (w := _day(row.get(c)))), None)
         if when is not None:
             times[name if name.startswith("ses-") else f"ses-{name}"] = when
     return times
@@ -274,8 +270,6 @@ def add_derivative_masks(draft: Draft, dataset: Path, scan_one: list[Folder]) ->
                 kind = kind_of(name, "", draft.patient)
                 tumor = TUMOR_WORD.search(plain(stem(name))) or TUMOR_WORD.search(plain(pipeline))
                 if kind.role == "mask" and tumor and visit is not None:
-                    visit.masks.append(
-                        Candidate(name, (here.path / name,), kind.modality, f"{DERIVATIVES}/{pipeline}")
-                    )
+                    visit.masks.append(Candidate(name, (here.path / name,), kind.modality, f"{DERIVATIVES}/{pipeline}"))
                 elif kind.role != "image":
                     draft.leave_out(name, kind.reason or "a derived label file that is not named as a tumor")

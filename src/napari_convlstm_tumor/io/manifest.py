@@ -46,9 +46,7 @@ def manifest_patients(path: Path) -> list[Draft]:
     for row in _rows(path):
         name = row["patient"]
         if not name or name in (".", "..") or any(c in name for c in "/\\\0"):
-            raise InputError(
-                f"{path.name}, line {row.line}: the patient is missing or is no name for a folder."
-            )
+            raise InputError(f"{path.name}, line {row.line}: the patient is missing or is no name for a folder.")
         draft = drafts.setdefault(name, Draft(name, "CSV manifest"))
         try:
             _add(row, path.parent, draft)
@@ -95,9 +93,7 @@ def _add(row: Row, base: Path, draft: Draft) -> None:
     kinds = {image.modality for image in visit.images}
     if any(image.modality in kinds for image in images):
         kind = images[0].modality or "unnamed"
-        raise InputError(
-            f"a second {kind} image for the same visit; give each visit its day, date or number."
-        )
+        raise InputError(f"a second {kind} image for the same visit; give each visit its day, date or number.")
     visit.images += images
     visit.masks = visit.masks or masks
     if visit not in draft.visits:
@@ -132,9 +128,7 @@ def _image(row: Row, base: Path, draft: Draft) -> list[Candidate]:
         return [_dicom_file(path, row["modality"])]
     kind = kind_of(path.name, "", draft.patient)
     if kind.role == "mask" and not row["modality"]:
-        raise InputError(
-            f"{path.name} is a mask by its name; put it into the column mask, or say its modality."
-        )
+        raise InputError(f"{path.name} is a mask by its name; put it into the column mask, or say its modality.")
     modality = parse_modality(row["modality"]) if row["modality"] else kind.modality
     return [Candidate(path.name, (path,), modality)]
 
@@ -144,9 +138,7 @@ def _dicom(folder: Path, modality: str) -> Candidate:
     headers = [h for f in here.walk() for n in f.dicom if (h := read_header(f.path / n))]
     series = [s for s in group(headers) if not s.is_mask]
     if len(series) != 1:
-        raise InputError(
-            f"the folder {folder.name} holds {len(series)} DICOM image series; give the folder of one."
-        )
+        raise InputError(f"the folder {folder.name} holds {len(series)} DICOM image series; give the folder of one.")
     kind = parse_modality(modality) if modality else series[0].modality
     return Candidate(folder.name, series[0].paths, kind, "", series[0].slices, series[0].header.frame)
 

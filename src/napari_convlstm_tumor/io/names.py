@@ -45,9 +45,7 @@ _DATE = re.compile(
 )
 _DAY_FIRST = re.compile(r"(?<!\d)\d{1,2}[-_.]\d{1,2}[-_.](?:19|20)\d\d(?!\d)")
 _UNIT = r"(?P<unit>day|week|wk|month|mo|year|yr)s?"
-_UNIT_NUMBER = re.compile(
-    rf"(?<![a-z]){_UNIT}[-_ .]*(?P<n>\d{{1,5}})(?:[-_](?P<repeat>\d{{1,2}}))?(?![\da-z])"
-)
+_UNIT_NUMBER = re.compile(rf"(?<![a-z]){_UNIT}[-_ .]*(?P<n>\d{{1,5}})(?:[-_](?P<repeat>\d{{1,2}}))?(?![\da-z])")
 _NUMBER_UNIT = re.compile(rf"(?<![\d.])(?P<n>\d{{1,4}})[-_ ]?{_UNIT}(?![a-z])")
 _ORDER = re.compile(rf"(?<![a-z])(?P<word>{NUMBER_WORDS})[-_ .]*(?P<n>\d{{1,4}})(?!\d)")
 _FOLLOW_UP = re.compile(r"(?<![a-z])follow[-_ ]?up(?![a-z])")
@@ -225,9 +223,7 @@ def modality_of(text: str) -> tuple[str, bool]:
     if _FLAIR.search(words):
         return "flair", True
     found = {name for name, pattern in (("t1", _T1), ("t2", _T2), ("ct", _CT)) if pattern.search(words)}
-    if _T1C_GLUED.search(words) or (
-        "t1" in found and _CONTRAST.search(words) and not _NO_CONTRAST.search(words)
-    ):
+    if _T1C_GLUED.search(words) or ("t1" in found and _CONTRAST.search(words) and not _NO_CONTRAST.search(words)):
         found = (found - {"t1"}) | {"t1c"}
     return (found.pop(), True) if len(found) == 1 else ("", False)
 

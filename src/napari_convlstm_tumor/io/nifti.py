@@ -144,9 +144,7 @@ def _nifti_affine(image: Any, path: Path) -> npt.NDArray[np.float64]:
         unit = header.get_xyzt_units()[0]
         sform, qform = header.get_sform(), header.get_qform() if qform_code else None
     except NIBABEL_ERRORS as error:
-        raise GeometryError(
-            "The header has a unit or a qform that makes no sense. Export the image again."
-        ) from error
+        raise GeometryError("The header has a unit or a qform that makes no sense. Export the image again.") from error
     if sform_code and qform is not None:
         _refuse_conflict(sform, qform, image.shape[:3], UNIT_TO_MM[unit])
     if not sform_code and qform is None:
@@ -175,9 +173,7 @@ def _refuse_missing_voxel_size(image: Any, path: Path) -> None:
         raw = image.header_class.from_fileobj(stream, check=False)
     sizes = [float(s) for s in raw["pixdim"][1:4]]
     if not all(s > 0 for s in sizes):
-        raise GeometryError(
-            f"The header says a voxel size of {sizes}. Export the image again, with its voxel size."
-        )
+        raise GeometryError(f"The header says a voxel size of {sizes}. Export the image again, with its voxel size.")
 
 
 def _shape_message(shape: tuple[int, ...]) -> str:

@@ -52,9 +52,7 @@ def write_prompts(path: Path, prompts: Sequence[Prompt]) -> None:
     entries = []
     for number, prompt in enumerate(prompts, start=1):
         if prompt.ras_mm is None:
-            raise InputError(
-                f"Prompt {number} is a mask; save the mask as NIfTI and name it in the file by hand."
-            )
+            raise InputError(f"Prompt {number} is a mask; save the mask as NIfTI and name it in the file by hand.")
         entries.append({"visit": prompt.visit, "type": prompt.type, "ras_mm": prompt.ras_mm.tolist()})
     write_json(path, entries)
 
@@ -69,17 +67,13 @@ def _load(path: Path) -> list[Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError("It cannot be read as text (UTF-8).") from error
     if not isinstance(entries, list):
-        raise InputError(
-            f"It holds one {type(entries).__name__}, a list of prompts is needed: [{{...}}, {{...}}]."
-        )
+        raise InputError(f"It holds one {type(entries).__name__}, a list of prompts is needed: [{{...}}, {{...}}].")
     return entries
 
 
 def _prompt(entry: Any, folder: Path, series: Series) -> Prompt:
     if not isinstance(entry, dict):
-        raise InputError(
-            f'{entry!r} is no prompt; write {{"visit": 1, "type": "point", "ras_mm": [x, y, z]}}.'
-        )
+        raise InputError(f'{entry!r} is no prompt; write {{"visit": 1, "type": "point", "ras_mm": [x, y, z]}}.')
     kind = entry.get("type")
     if not isinstance(kind, str) or kind not in KEYS:
         raise InputError(f"The type is {kind!r}; it is one of {', '.join(KEYS)}.")
@@ -168,9 +162,7 @@ def _mask(value: Any, folder: Path, visit: Visit) -> Volume:
         raise InputError(f"path is {value!r}; it is the name of a mask file, relative to the prompts file.")
     mask = read_mask(folder / value, next(iter(visit.images.values())).grid)
     if not mask.data.any():
-        raise InputError(
-            f"{Path(value).name} has no tumor voxel, so it shows nothing. Draw the tumor or leave it out."
-        )
+        raise InputError(f"{Path(value).name} has no tumor voxel, so it shows nothing. Draw the tumor or leave it out.")
     return mask
 
 

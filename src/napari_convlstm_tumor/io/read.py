@@ -44,9 +44,7 @@ def read_volume(paths: Sequence[Path], resample_uneven: bool = False) -> Volume:
     with about(paths[0].name if len(paths) == 1 else f"{paths[0].name} and {len(paths) - 1} more"):
         singles = [path for path in paths if is_single_file(path)]
         if singles and len(paths) > 1:
-            raise InputError(
-                f"{len(paths)} files were given for one image. Give one file, or one DICOM series."
-            )
+            raise InputError(f"{len(paths)} files were given for one image. Give one file, or one DICOM series.")
         volume = read_single(paths[0]) if singles else read_dicom(paths, resample_uneven)
         return Volume(finite(volume.data, paths[0].name), volume.grid)
 
@@ -106,9 +104,7 @@ def about(what: str) -> Iterator[None]:
         raise type(error)(f"{what}: {error}") from error
 
 
-def _choose_modalities(
-    images: Mapping[str, tuple[Path, ...]], wanted: Sequence[str]
-) -> dict[str, tuple[Path, ...]]:
+def _choose_modalities(images: Mapping[str, tuple[Path, ...]], wanted: Sequence[str]) -> dict[str, tuple[Path, ...]]:
     """The images wanted (all when nothing is), in the order of MODALITIES; an unknown one counts as the only
     wanted.
     """
@@ -136,18 +132,14 @@ def _owner(mask: Path, images: Mapping[str, tuple[Path, ...]]) -> str:
 def _refuse_constant(volume: Volume, name: str) -> None:
     low, high = float(volume.data.min()), float(volume.data.max())
     if low == high:
-        raise InputError(
-            f"{name}: Every voxel has the value {low:g}; there is nothing to see. Export it again."
-        )
+        raise InputError(f"{name}: Every voxel has the value {low:g}; there is nothing to see. Export it again.")
 
 
 def _binary(data: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """0/1 from labels (I, J, K), or from probabilities that are clearly so; anything else is refused."""
     low, high = (float(data.min()), float(data.max()))
     if low < 0:
-        raise InputError(
-            f"The mask has negative values (down to {low:g}). Give labels: 0 outside, 1 or more in tumor."
-        )
+        raise InputError(f"The mask has negative values (down to {low:g}). Give labels: 0 outside, 1 or more in tumor.")
     positive = data[data > 0]
     if positive.dtype.kind == "f" and np.any(positive != np.rint(positive)):
         _refuse_unclear(positive, high)
@@ -183,9 +175,7 @@ def _refuse_elsewhere(mask: Volume, image: Grid, name: str) -> None:
             "Save it with the affine of the image."
         )
     if not _overlap(mask.grid, image):
-        raise GeometryError(
-            "The mask lies outside its image in space. Give the mask drawn on this visit's image."
-        )
+        raise GeometryError("The mask lies outside its image in space. Give the mask drawn on this visit's image.")
     _warn_cut(mask, image, name)
 
 
@@ -222,8 +212,6 @@ def _warn_cut(mask: Volume, image: Grid, name: str) -> None:
     index = image.to_index(mask.grid.to_mm(voxels))
     outside = np.any((index < -0.5) | (index > np.array(image.shape) - 0.5), axis=1)
     if outside.all():
-        raise GeometryError(
-            "The mask's tumor lies outside the image. Give the mask drawn on this visit's image."
-        )
+        raise GeometryError("The mask's tumor lies outside the image. Give the mask drawn on this visit's image.")
     if outside.any():
         _log.warning("%s: %.1f %% of the tumor lies outside the image.", name, 100 * outside.mean())

@@ -84,9 +84,7 @@ def front_area_mm2(
     return area
 
 
-def far_components(
-    mask: npt.NDArray[Any], other: npt.NDArray[Any], spacing_mm: Sequence[float]
-) -> BoolVolume:
+def far_components(mask: npt.NDArray[Any], other: npt.NDArray[Any], spacing_mm: Sequence[float]) -> BoolVolume:
     """Voxels (I, J, K) of components (26-connected) of ``mask`` that are far from all of ``other``.
 
     Far is further than NEW_LESION_DISTANCE_MM. All of them when ``other`` is empty. With the earlier mask as
@@ -116,9 +114,7 @@ def tumor_box(tumor: BoolVolume, valid: npt.NDArray[Any] | None = None) -> Box:
     found = ndimage.find_objects(tumor.astype(np.uint8))
     if not found:
         return whole
-    box = tuple(
-        slice(max(0, s.start - 1), min(n, s.stop + 1)) for s, n in zip(found[0], tumor.shape, strict=True)
-    )
+    box = tuple(slice(max(0, s.start - 1), min(n, s.stop + 1)) for s, n in zip(found[0], tumor.shape, strict=True))
     return box if valid is None or np.all(np.asarray(valid)[box]) else whole
 
 

@@ -57,9 +57,7 @@ class Rate:
 
     def times(self, factor: float) -> Rate:
         """The same rate in another unit; factor is positive."""
-        error, low, high = (
-            None if x is None else x * factor for x in (self.standard_error, self.low, self.high)
-        )
+        error, low, high = (None if x is None else x * factor for x in (self.standard_error, self.low, self.high))
         return Rate(self.value * factor, error, low, high)
 
 
@@ -179,9 +177,7 @@ def front_speed(
     return speed
 
 
-def median_front_speed(
-    speed: FloatVolume, mask_after: npt.NDArray[Any], spacing_mm: Sequence[float]
-) -> float | None:
+def median_front_speed(speed: FloatVolume, mask_after: npt.NDArray[Any], spacing_mm: Sequence[float]) -> float | None:
     """Median of ``speed`` over the front of the later mask, every voxel weighted by the boundary it touches.
 
     None where that front has no speed: an empty mask, or only new lesions. At slow growth a voxel is coarse:
@@ -195,17 +191,13 @@ def median_front_speed(
     return float(values[order][np.searchsorted(covered, covered[-1] / 2)])
 
 
-def mean_front_speed(
-    speed: FloatVolume, mask_after: npt.NDArray[Any], spacing_mm: Sequence[float]
-) -> float | None:
+def mean_front_speed(speed: FloatVolume, mask_after: npt.NDArray[Any], spacing_mm: Sequence[float]) -> float | None:
     """Mean of ``speed`` over the front of the later mask, weighted and undefined as in median_front_speed."""
     values, areas = _on_front(speed, mask_after, spacing_mm)
     return float(np.average(values, weights=areas)) if values.size else None
 
 
-def _on_front(
-    speed: FloatVolume, mask: npt.NDArray[Any], spacing_mm: Sequence[float]
-) -> tuple[FloatArray, FloatArray]:
+def _on_front(speed: FloatVolume, mask: npt.NDArray[Any], spacing_mm: Sequence[float]) -> tuple[FloatArray, FloatArray]:
     """Known speeds at the boundary of the mask, and the boundary in mm2 that each of them stands for."""
     area = front_area_mm2(mask, spacing_mm)
     known = (area > 0) & np.isfinite(speed)

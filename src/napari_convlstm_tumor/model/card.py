@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 
 from napari_convlstm_tumor.errors import ModelError
@@ -62,7 +61,13 @@ def save_model(network: GrowthNet, path: Path, card: Mapping[str, Any]) -> None:
     save_file({k: v.half().contiguous() for k, v in network.state_dict().items()}, path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     parameters = sum(p.numel() for p in network.parameters())
-    full = {"name": path.stem, **card, "network": network.config.to_dict(), "parameters": parameters, "sha256": digest}
+    full = {
+        "name": path.stem,
+        **card,
+        "network": network.config.to_dict(),
+        "parameters": parameters,
+        "sha256": digest,
+    }
     path.with_suffix(".json").write_text(json.dumps(full, indent=2) + "\n", encoding="utf-8")
 
 

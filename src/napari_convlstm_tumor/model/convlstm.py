@@ -11,6 +11,7 @@ Shapes: x (B, C, *space), state per layer a tuple of tensors (B, H, *space), day
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -117,14 +118,18 @@ class ConvRecurrent(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, hidden: Sequence[int], cell: str = "lstm", kernel_size: int = 3, dimensions: int = 3
+        self,
+        in_channels: int,
+        hidden: Sequence[int],
+        cell: str = "lstm",
+        kernel_size: int = 3,
+        dimensions: int = 3,
     ) -> None:
         super().__init__()
         sizes = [in_channels, *hidden]
+        self.hidden = tuple(hidden)
         make = CELLS[cell]
-        self.cells = nn.ModuleList(
-            make(a, b, kernel_size, dimensions) for a, b in zip(sizes, sizes[1:], strict=False)
-        )
+        self.cells = nn.ModuleList(make(a, b, kernel_size, dimensions) for a, b in pairwise(sizes))
 
     def step(
         self, x: Tensor, state: Sequence[State | None] | None = None, gap_days: Tensor | None = None
@@ -147,7 +152,7 @@ class ConvRecurrent(nn.Module):
         """The whole sequence."""
         outputs: list[Tensor] = []
         last_day = days_before
-        output = x.new_zeros(x.shape[0], self.cells[-1].hidden, *x.shape[3:]) if state is None else state[-1][0]
+        output = x.new_zeros(x.shape[0], self.hidden[-1], *x.shape[3:]) if state is None else state[-1][0]
         for t in range(x.shape[1]):
             if present is None or present[t]:
                 gap = None if days is None or last_day is None else days[:, t] - last_day

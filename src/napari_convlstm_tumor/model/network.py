@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -66,7 +67,8 @@ class NetworkConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> NetworkConfig:
         """From the model card."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**plain)
 
     def to_dict(self) -> dict[str, Any]:
         """For the model card."""
@@ -108,17 +110,21 @@ class GrowthNet(nn.Module):
         self.levels = len(c)
         self.stems = nn.ModuleDict({m: nn.Conv3d(2, c[0], 3, padding=1) for m in config.modalities})
         self.prompt_stem = nn.Conv3d(PROMPT_CHANNELS, c[0], 3, padding=1)
-        self.encoder = nn.ModuleList([_unit(c[0], c[0], 1)] + [_unit(a, b) for a, b in zip(c, c[1:], strict=False)])
+        self.encoder = nn.ModuleList([_unit(c[0], c[0], 1)] + [_unit(a, b) for a, b in pairwise(c)])
         self.memory = nn.ModuleList(CELLS[config.cell](a, b) for a, b in zip(c[1:], h, strict=True))
-        self.up = nn.ModuleList(nn.Conv3d(b + (h[-1] if n == self.levels - 2 else 0), a, 1)
-                                for n, (a, b) in enumerate(zip(c, c[1:], strict=False)))
+        self.up = nn.ModuleList(
+            nn.Conv3d(b + (h[-1] if n == self.levels - 2 else 0), a, 1) for n, (a, b) in enumerate(pairwise(c))
+        )
         self.decoder = nn.ModuleList(
             [_unit(2 * c[0], c[0], 1)] + [_unit(2 * a + b, a) for a, b in zip(c[1:-1], h, strict=False)]
         )
         self.logits = nn.Conv3d(c[0], 1, 1)
         self.coarse_logits = nn.Conv3d(c[1], 1, 1)
         self.forecast = nn.Sequential(
-            nn.Conv3d(c[1] + GEOMETRY_CHANNELS, 32, 3, padding=1), nn.LeakyReLU(), _unit(32, 32), nn.Conv3d(32, 1, 1)
+            nn.Conv3d(c[1] + GEOMETRY_CHANNELS, 32, 3, padding=1),
+            nn.LeakyReLU(),
+            _unit(32, 32),
+            nn.Conv3d(32, 1, 1),
         )
         self._start()
 
@@ -179,10 +185,23 @@ class GrowthNet(nn.Module):
     def speed(self, features: Tensor, geometry: Tensor, strides: tuple[int, int, int]) -> Tensor:
         """Front speed (B, 1, I, J, K) in mm per month that the forecast expects.
 
-        features: level 1 of the last visit; geometry (B, GEOMETRY_CHANNELS, I, J, K): signed distance / 10 mm, pointwise
-        and mean speed / 5 mm per month, horizon / 100 days. The region's mean speed plus a bounded correction.
+        features: level 1 of the last visit; geometry (B, GEOMETRY_CHANNELS, I, J, K): of forecast_geometry. The answer
+        is the region's mean speed plus a bounded correction.
         """
         small = F.avg_pool3d(geometry, strides, strides)
         correction = self.forecast(torch.cat([features, small.to(features.dtype)], dim=1)).float()
         correction = F.interpolate(correction, size=geometry.shape[2:], mode="trilinear", align_corners=False)
         return geometry[:, 2:3] * 5.0 + LARGEST_CORRECTION_MM_PER_MONTH * torch.tanh(correction)
+
+
+def forecast_geometry(
+    phi: Tensor, phi_before: Tensor | None, months: Tensor, mean_speed: Tensor, horizon: Tensor
+) -> Tensor:
+    """What the forecast head is told besides features, (B, GEOMETRY_CHANNELS, I, J, K).
+
+    phi, phi_before: signed distance mm (B, I, J, K), ``months`` apart; mean_speed (B,) mm per month; horizon (B,) days.
+    """
+    pointwise = torch.zeros_like(phi) if phi_before is None else ((phi_before - phi) / months).clamp(-10, 10)
+    mean = mean_speed.reshape(-1, 1, 1, 1).expand_as(phi)
+    ahead = horizon.reshape(-1, 1, 1, 1).expand_as(phi)
+    return torch.stack([phi.clamp(-20, 20) / 10, pointwise / 5, mean / 5, ahead / 100], dim=1)

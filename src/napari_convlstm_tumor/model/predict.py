@@ -20,7 +20,13 @@ from torch.nn import functional as F
 from napari_convlstm_tumor.errors import InputError, SettingsError
 from napari_convlstm_tumor.model import prompts as channels
 from napari_convlstm_tumor.model.card import Model, load_model
-from napari_convlstm_tumor.model.network import DAYS_PER_MONTH, INTENSITY_LIMIT, pool_strides, total_stride
+from napari_convlstm_tumor.model.network import (
+    DAYS_PER_MONTH,
+    INTENSITY_LIMIT,
+    forecast_geometry,
+    pool_strides,
+    total_stride,
+)
 from napari_convlstm_tumor.series import AlignedSeries, FloatVolume, Prediction, Prompt
 from napari_convlstm_tumor.settings import Settings
 
@@ -46,7 +52,7 @@ def pick_device(name: str) -> torch.device:
 def cached_model(name: str, device: torch.device) -> Model:
     """The model on its device, loaded once for all patients of a batch."""
     model = load_model(name)
-    model.network.to(device, memory_format=torch.channels_last_3d)
+    model.network.to(device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return model
 
 
@@ -76,24 +82,35 @@ def segment(
 
 
 def expected_speed(
-    prediction: Prediction, geometry: npt.NDArray[np.float32], settings: Settings
-) -> npt.NDArray[np.float32]:
-    """Front speed (I, J, K) in mm per month that the network expects after the last visit.
+    prediction: Prediction,
+    phi: FloatVolume,
+    phi_before: FloatVolume,
+    mean_speed: float,
+    gap_days: int,
+    horizon_days: int,
+    settings: Settings,
+) -> FloatVolume:
+    """Front speed (I, J, K) in mm per month that the network expects over ``horizon_days`` after the last visit.
 
-    geometry: (4, I, J, K): signed distance / 10 mm, pointwise and mean speed / 5 mm per month, horizon / 100 days.
+    phi, phi_before: signed distance mm of the last two masks, ``gap_days`` apart; mean_speed: of their front.
     """
     device = pick_device(settings.device)
     network = cached_model(settings.model, device).network
     stride = pool_strides(prediction.grid.spacing_mm, network.levels - 1)[0]
-    sizes = geometry.shape[1:]
-    padded = [math.ceil(n / s) * s for n, s in zip(sizes, stride, strict=True)]
-    pad = [amount for n, p in zip(reversed(sizes), reversed(padded), strict=True) for amount in (0, p - n)]
-    whole = F.pad(torch.from_numpy(geometry)[None], pad, mode="replicate").to(device)
-    features = torch.from_numpy(prediction.features)[None].to(device)  # type: ignore[arg-type]
+    geometry = forecast_geometry(
+        torch.from_numpy(phi)[None],
+        torch.from_numpy(phi_before)[None],
+        torch.tensor(gap_days / DAYS_PER_MONTH),
+        torch.tensor([mean_speed]),
+        torch.tensor([float(horizon_days)]),
+    )
+    sizes = phi.shape
+    pad = [a for n, s in zip(reversed(sizes), reversed(stride), strict=True) for a in (0, -n % s)]
+    features = torch.from_numpy(prediction.features)[None].to(device)
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
-        speed = network.speed(features, whole, stride)
+        speed = network.speed(features, F.pad(geometry, pad, mode="replicate").to(device), stride)
     i, j, k = sizes
-    answer: npt.NDArray[np.float32] = speed[0, 0, :i, :j, :k].float().cpu().numpy()
+    answer: FloatVolume = speed[0, 0, :i, :j, :k].float().cpu().numpy()
     return answer
 
 
@@ -101,7 +118,7 @@ def expected_speed(
 
 
 def visit_order(visits: int, prompted: Sequence[int]) -> list[tuple[int, int | None]]:
-    """(visit, the visit whose state it goes on from): from the first prompted visit to the last, then back to the first.
+    """(visit, the visit whose state it goes on from): the first prompted visit to the last, then back to the first.
 
     A prompt at any visit thus reaches all of them.
     """
@@ -167,8 +184,8 @@ def _visit_input(
                 alike[n] = channels.likeness(images[n], reference[c])
     pad = [a for n, s in zip(reversed(sizes), reversed(stride), strict=True) for a in (0, -n % s)]
     padded = (F.pad(images[None], pad, mode="replicate"), F.pad(alike[None], pad), F.pad(prompt[None], pad))
-    a, b, c = (x.to(device) for x in padded)
-    return a, b, c
+    on_device = [x.to(device) for x in padded]
+    return on_device[0], on_device[1], on_device[2]
 
 
 # ---- prompts ----
@@ -227,7 +244,9 @@ def body_box(aligned: AlignedSeries) -> Box:
         for c in np.flatnonzero(aligned.present[visit]):
             image = aligned.data[visit, c]
             sample = image[::BODY_SAMPLE_STEP, ::BODY_SAMPLE_STEP, ::2]
-            low, high = np.percentile(sample[aligned.inside[visit][::BODY_SAMPLE_STEP, ::BODY_SAMPLE_STEP, ::2]], (1, 99))
+            low, high = np.percentile(
+                sample[aligned.inside[visit][::BODY_SAMPLE_STEP, ::BODY_SAMPLE_STEP, ::2]], (1, 99)
+            )
             body |= aligned.inside[visit] & (image > low + 0.1 * (high - low))
     for mask in aligned.masks:
         if mask is not None:
@@ -322,7 +341,8 @@ class _Canvas:
 
 
 def _answer(aligned: AlignedSeries, canvas: _Canvas, model: Model) -> Prediction:
-    probability = canvas.probability / np.maximum(canvas.weight, 1e-6)
+    probability = canvas.probability
+    probability /= np.maximum(canvas.weight, np.float32(1e-6))
     for visit, mask in enumerate(aligned.masks):
         probability[visit] *= aligned.inside[visit]
         if mask is not None:

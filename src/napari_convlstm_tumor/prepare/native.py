@@ -39,12 +39,14 @@ def mask_to_grid(mask: Volume, grid: Grid, grid_to_mask: FloatArray) -> npt.NDAr
     return answer
 
 
-def to_native(array: npt.NDArray[Any], aligned: AlignedSeries, visit: int, grid: Grid | None = None) -> npt.NDArray[Any]:
+def to_native(
+    array: npt.NDArray[Any], aligned: AlignedSeries, visit: int, grid: Grid | None = None
+) -> npt.NDArray[Any]:
     """(I, J, K) on the common grid -> the native grid of a 0-based visit (or another grid in its space).
 
-    A mask (uint8) answers uint8, a probability (float) float32. A native voxel takes the mean of the common voxels whose
-    centres lie in it, so that a mask brought to a turned grid by ``mask_to_grid`` comes back as it was; where none does
-    it is read at its own centre (nearest for a mask, linear for a probability).
+    A mask (uint8) answers uint8, a probability (float) float32. A native voxel takes the mean of the common voxels
+    whose centres lie in it, so that a mask brought to a turned grid by ``mask_to_grid`` comes back as it was; where
+    none does it is read at its own centre (nearest for a mask, linear for a probability).
     """
     target = grid or aligned.native_grids[visit]
     is_mask = array.dtype == np.uint8
@@ -53,12 +55,12 @@ def to_native(array: npt.NDArray[Any], aligned: AlignedSeries, visit: int, grid:
     if box is not None:
         to_index = np.linalg.inv(target.affine) @ aligned.registrations[visit].ref_to_visit @ aligned.grid.affine
         total, count = _gathered(array, box, to_index, target.shape)
-        answer = total / np.maximum(count, 1)
+        answer[...] = total / np.maximum(count, 1)
         _fill_gaps(answer, count == 0, array, np.linalg.inv(to_index), order=0 if is_mask else 1)
     return (answer >= 0.5).astype(np.uint8) if is_mask else answer
 
 
-def _apply(matrix: FloatArray, points: npt.ArrayLike) -> FloatArray:
+def _apply(matrix: npt.NDArray[Any], points: npt.ArrayLike) -> FloatArray:
     return np.asarray(points, dtype=np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
 
 
@@ -101,7 +103,7 @@ def _fill_gaps(
     answer: npt.NDArray[np.float32],
     gaps: npt.NDArray[np.bool_],
     array: npt.NDArray[Any],
-    to_common_index: FloatArray,
+    to_common_index: npt.NDArray[Any],
     order: int,
 ) -> None:
     """Read native voxels that hold no common centre at their own centre, in place."""

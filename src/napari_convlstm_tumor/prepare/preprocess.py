@@ -40,7 +40,9 @@ def align(series: Series, settings: Settings) -> Generator[float, None, AlignedS
     """
     reference = settings.reference - 1
     if not 0 <= reference < len(series.visits):
-        raise SeriesError(f"There is no visit {settings.reference} to be the reference: the patient has {len(series.visits)}.")
+        raise SeriesError(
+            f"There is no visit {settings.reference} to be the reference: the patient has {len(series.visits)}."
+        )
     fixed = series.visits[reference]
     anchor = _anchor(fixed, fixed)
     grid, note = common_grid(fixed.images[anchor].grid, settings.spacing)
@@ -172,7 +174,9 @@ def _covering(native: Grid, spacing: npt.NDArray[np.float64], forced: bool) -> t
     note = ""
     if not np.allclose(spacing, wanted):
         shown = " x ".join(f"{s:.2f}" for s in spacing)
-        note = f"the common grid was made coarser ({shown} mm) to stay below {LARGEST_GRID_VOXELS // 10**6} million voxels"
+        note = (
+            f"the common grid was made coarser ({shown} mm) to stay below {LARGEST_GRID_VOXELS // 10**6} million voxels"
+        )
         if forced:
             note += "; the spacing asked for does not fit"
     return Grid((i, j, k), affine), note

@@ -1,8 +1,8 @@
 """Rigid registration of one visit to the reference, SimpleITK.
 
-Two stages. The first, on coarse images by mutual information, finds the place from several starts; the second refines it
-on images with their slow part removed: the bias fields of two scans differ, and pull plain measures 0.3-0.7 mm off
-(docs/first-results.md; after subtracting an 8 mm Gaussian the error was 0.03-0.04 mm).
+Two stages. The first, on coarse images by mutual information, finds the place from several starts; the second
+refines it on images with their slow part removed: the bias fields of two scans differ, and pull plain measures
+0.3-0.7 mm off (after subtracting an 8 mm Gaussian the error was 0.03-0.04 mm).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from napari_convlstm_tumor.series import Registration
-from napari_convlstm_tumor.volume import FloatArray, Grid, Volume
+from napari_convlstm_tumor.volume import FloatArray, Volume
 
 HIGH_PASS_MM = 8.0
-# Both stages see at most this many voxels along an axis at their finest: more gains nothing (lessons) and costs seconds.
+# Both stages see at most this many voxels along an axis at their finest: finer gains nothing and costs seconds.
 COARSE_MM, FINE_MM = 4.0, 1.0
 COARSE_SAMPLING, FINE_SAMPLING = 0.2, 0.1
 SEED = 20
@@ -86,7 +86,10 @@ def _best_start(fixed: sitk.Image, moving: sitk.Image) -> sitk.Euler3DTransform:
     """The best of three starts after coarse registration: the headers, the middles of the images, their mass."""
     still, moved = _resampled(fixed, COARSE_MM), _resampled(moving, COARSE_MM)
     starts = [_centred(still, np.zeros(3))]
-    for kind in (sitk.CenteredTransformInitializerFilter.GEOMETRY, sitk.CenteredTransformInitializerFilter.MOMENTS):
+    for kind in (
+        sitk.CenteredTransformInitializerFilter.GEOMETRY,
+        sitk.CenteredTransformInitializerFilter.MOMENTS,
+    ):
         guess = sitk.Euler3DTransform(sitk.CenteredTransformInitializer(still, moved, sitk.Euler3DTransform(), kind))
         starts.append(_centred(still, np.array(guess.TransformPoint(guess.GetCenter())) - np.array(guess.GetCenter())))
     found = []
@@ -184,7 +187,15 @@ def _resampled(image: sitk.Image, to_mm: float) -> sitk.Image:
         [(t / s - 1) / 2 for s, t in zip(image.GetSpacing(), spacing, strict=True)]
     )
     return sitk.Resample(
-        smooth, size, sitk.Transform(), sitk.sitkLinear, origin, spacing, image.GetDirection(), 0.0, sitk.sitkFloat32
+        smooth,
+        size,
+        sitk.Transform(),
+        sitk.sitkLinear,
+        origin,
+        spacing,
+        image.GetDirection(),
+        0.0,
+        sitk.sitkFloat32,
     )
 
 

@@ -37,9 +37,7 @@ def of_tumor(volume_mm3: float, touches_edge: bool) -> list[str]:
     return found
 
 
-def of_growth(
-    interval: float, dated: bool, volumes_mm3: Sequence[float], front_speed: float | None
-) -> list[str]:
+def of_growth(interval: float, dated: bool, volumes_mm3: Sequence[float], front_speed: float | None) -> list[str]:
     """Cautions about the change between two visits: days (or positions) and volumes (before, after)."""
     found = []
     if dated and interval < SHORTEST_INTERVAL_DAYS:

@@ -94,7 +94,7 @@ def _signed_distance_mm(mask: npt.NDArray[np.bool_], spacing: tuple[float, ...])
     return (outside - inside).astype(np.float16)
 
 
-def _icbm_maps(like: Any = None) -> tuple[npt.NDArray[np.float32], ...]:
+def _icbm_maps(like: Any = None) -> tuple[npt.NDArray[Any], ...]:
     """Grey, white (0..1) and brain (bool) on the grid of ``like`` (a whole-millimetre shift) or their own."""
     try:
         from nilearn import datasets, image

@@ -1,4 +1,4 @@
-"""Training samples: short sequences of crops with truth, drawn anew at every step. Sample n is the same in every run."""
+"""Training samples: short sequences of crops with truth, drawn anew at every step. Sample n is always the same."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
         anatomies: Sequence[Anatomy],
         fields: Sequence[GrowthField],
         seed: int,
-        stage: Stage = Stage(),  # noqa: B008
+        stage: Stage = Stage(),
         simulated: float = 0.6,
         distance_share: float = 0.35,
         length: int = 1_000_000,
@@ -142,9 +142,9 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
             for t in range(visits):
                 painted = simulate.paint(background, levels[t], scene, look, modality, texture)
                 images[t, channel] = simulate.scanner(_jitter(_thick(painted, average), rng), rng)
-        masks = torch.stack([
-            _thick(simulate.target_mask(level, scene, look, modalities).float(), average) > 0.5 for level in levels
-        ])
+        masks = torch.stack(
+            [_thick(simulate.target_mask(level, scene, look, modalities).float(), average) > 0.5 for level in levels]
+        )
         return _sequence(images, modalities, masks, course.days, spacing, levels=_thick4(levels, average))
 
     def _real(self, rng: np.random.Generator, visits: int) -> dict[str, Tensor]:
@@ -156,10 +156,12 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
         centre = torch.from_numpy(inside[int(rng.integers(len(inside)))]).float()
         centre = centre + torch.from_numpy(rng.normal(0, 8, 3)).float() / torch.tensor(anatomy.spacing_mm)
         points = crop_points(crop, spacing, average, centre, anatomy.spacing_mm, rng)
-        source = torch.stack([
-            torch.from_numpy(anatomy.distance.astype(np.float32)),
-            torch.from_numpy(anatomy.images[modality].astype(np.float32)),
-        ])
+        source = torch.stack(
+            [
+                torch.from_numpy(anatomy.distance.astype(np.float32)),
+                torch.from_numpy(anatomy.images[modality].astype(np.float32)),
+            ]
+        )
         thin = (spacing[0], spacing[1], spacing[2] / average)
         distance = sample_at(source[:1], points)[0]
         deepest = float(-distance.min())
@@ -203,7 +205,7 @@ def crop_points(
     native_mm: Sequence[float],
     rng: np.random.Generator,
 ) -> Tensor:
-    """Source voxel index (I, J, K * average, 3) of every crop voxel: a small rotation, flips, the crop's own spacing."""
+    """Source voxel index (I, J, K * average, 3) of every crop voxel: small turn, flips, own spacing."""
     sizes = (crop[0], crop[1], crop[2] * average)
     steps = (spacing[0], spacing[1], spacing[2] / average)
     axes = [(torch.arange(n) - (n - 1) / 2) * s for n, s in zip(sizes, steps, strict=True)]
@@ -324,11 +326,14 @@ def _draw_prompt(
 
 
 def distances(masks: Tensor, days: Tensor, spacing_mm: Tensor) -> dict[str, Tensor]:
-    """phi (T, I, J, K), signed distance mm clipped, and mean_speed (T,): of the front since the visit before, mm/month."""
+    """phi (T, I, J, K), signed distance mm, clipped; mean_speed (T,) of the front since the visit before, mm/month."""
     spacing = tuple(float(s) for s in spacing_mm)
-    phi = torch.stack([
-        torch.from_numpy(signed_distance_mm(m.numpy(), spacing)).float() for m in masks  # type: ignore[arg-type]
-    ]).clamp(-LARGEST_DISTANCE_MM, LARGEST_DISTANCE_MM)
+    phi = torch.stack(
+        [
+            torch.from_numpy(signed_distance_mm(m.numpy(), spacing)).float()
+            for m in masks
+        ]
+    ).clamp(-LARGEST_DISTANCE_MM, LARGEST_DISTANCE_MM)
     return {"phi": phi, "mean_speed": mean_speeds(phi, days)}
 
 

@@ -20,7 +20,7 @@ from napari_convlstm_tumor.errors import SettingsError
 from napari_convlstm_tumor.training import simulate
 from napari_convlstm_tumor.training.anatomy import AIR, HEAD_MM, Anatomy, template_brain
 from napari_convlstm_tumor.training.dataset import sample_at
-from napari_convlstm_tumor.training.simulate import Course, Look, Scene
+from napari_convlstm_tumor.training.simulate import Course
 
 # Raw intensity = (normalised - AIR) * RAW_PER_SIGMA, so that air is 0 as in a scanner's image.
 RAW_PER_SIGMA = 120.0

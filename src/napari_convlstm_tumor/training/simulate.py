@@ -160,7 +160,7 @@ def draw_look(rng: np.random.Generator) -> Look:
 
 
 def head_background(scene: Scene, modality: str, rng: np.random.Generator, scalp: bool) -> Tensor:
-    """The brain without tumor (I, J, K): the real image, or one painted from tissue; with skull and scalp on request."""
+    """The brain without tumor (I, J, K): real, or painted from tissue; with skull and scalp on request."""
     assert scene.tissue is not None and scene.outside is not None
     if modality in scene.images:
         image = scene.images[modality].clone()
@@ -193,7 +193,7 @@ def paint(background: Tensor, level: Tensor, scene: Scene, look: Look, modality:
 
 
 def target_mask(level: Tensor, scene: Scene, look: Look, modalities: tuple[str, ...]) -> Tensor:
-    """What a reader would outline (I, J, K) bool: the core where T1c or CT shows it, all that is abnormal on T2 or FLAIR."""
+    """What a reader would outline, (I, J, K) bool: the core on T1c or CT, all that is abnormal on T2 or FLAIR."""
     core = level < 0
     shows_oedema = any(m in modalities for m in ("t2", "flair"))
     if ("t1c" in modalities and look.enhancing) or not shows_oedema or look.oedema_mm == 0 or scene.tissue is None:

@@ -21,7 +21,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from napari_convlstm_tumor.model.card import save_model
-from napari_convlstm_tumor.model.network import DAYS_PER_MONTH, GrowthNet, NetworkConfig, pool_strides
+from napari_convlstm_tumor.model.network import (
+    DAYS_PER_MONTH,
+    GrowthNet,
+    NetworkConfig,
+    forecast_geometry,
+    pool_strides,
+)
 from napari_convlstm_tumor.training.anatomy import Anatomy, real_brains, real_tumors, template_brain
 from napari_convlstm_tumor.training.dataset import GrowthDataset, Stage, make_fields
 
@@ -35,14 +41,14 @@ STAGES = (
 )
 # What the card of exported weights says besides the numbers of the run.
 CARD = {
-    "what": "ConvLSTM U-Net: tumor probability at every visit from any of t1, t1c, t2, flair, ct; click, box or mask prompts",
-    "outlines": "the enhancing core with its necrosis where T1c or CT is given, else all that is abnormal on T2 or FLAIR",
+    "what": "ConvLSTM U-Net: tumor probability at every visit from t1, t1c, t2, flair, ct; click, box, mask prompts",
+    "outlines": "the enhancing core with its necrosis on T1c or CT, else all that is abnormal on T2 or FLAIR",
     "fed": "AlignedSeries.data: MR (raw - median) / robust sigma in the body; CT (HU - 40) / 100; days between visits",
     "automatic": ["t1c", "flair", "t2"],
     "trained_on": [
         "growth simulated on ICBM152 2009a tissue maps (Fonov et al. 2011) and on 3 brains of the 3D MR image database "
         "of MS patients (Lesjak et al. 2017, CC BY)",
-        "19 of 26 tumors of the IBSI validation set from TCIA Soft-tissue-Sarcoma (CC BY 3.0), other visits made by a warp",
+        "19 of 26 tumors of the IBSI validation set from TCIA Soft-tissue-Sarcoma (CC BY 3.0), with warped visits",
     ],
     "held_out": "sarcomas " + ", ".join(HELD_OUT_SARCOMAS) + "; all glioblastoma patients",
     "licence": "BSD-3-Clause; attribution as in trained_on",
@@ -86,7 +92,8 @@ def train(options: TrainOptions) -> Iterator[dict[str, float]]:
     anatomies = load_anatomies(options.data)
     fields = make_fields(anatomies, options.fields, options.seed, options.run.parent / "fields")
     device = torch.device(options.device)
-    network = GrowthNet(NetworkConfig(cell=options.cell)).to(device, memory_format=torch.channels_last_3d)
+    network = GrowthNet(NetworkConfig(cell=options.cell)).to(device)
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.998))
     optimiser = torch.optim.AdamW(network.parameters(), lr=options.learning_rate, weight_decay=1e-4)
     step = _resume(options.run, network, average, optimiser)
@@ -139,7 +146,13 @@ def sequence_losses(network: GrowthNet, sample: Mapping[str, Any]) -> dict[str, 
     for t in range(days.shape[1]):
         gap = None if t == 0 else days[:, t] - days[:, t - 1]
         logits, coarse, features, state = network(
-            sample["images"][:, t], sample["alike"][:, t], present, sample["prompt"][:, t], strides, state, gap
+            sample["images"][:, t],
+            sample["alike"][:, t],
+            present,
+            sample["prompt"][:, t],
+            strides,
+            state,
+            gap,
         )
         truth = sample["mask"][:, t, None].float()
         segmentation.append(_mask_loss(logits, truth) + 0.4 * _mask_loss(coarse, F.avg_pool3d(truth, strides[0])))
@@ -166,14 +179,6 @@ def _mask_loss(logits: Tensor, truth: Tensor) -> Tensor:
 def _dice(logits: Tensor, truth: Tensor) -> Tensor:
     guess = (logits > 0).float()
     return (2 * (guess * truth).sum() + 1) / (guess.sum() + truth.sum() + 1)
-
-
-def forecast_geometry(phi: Tensor, phi_before: Tensor | None, months: Tensor, mean_speed: Tensor, horizon: Tensor) -> Tensor:
-    """(B, 4, I, J, K): signed distance / 10 mm, pointwise and mean speed / 5 mm per month, horizon / 100 days."""
-    pointwise = torch.zeros_like(phi) if phi_before is None else ((phi_before - phi) / months).clamp(-10, 10)
-    mean = mean_speed.reshape(-1, 1, 1, 1).expand_as(phi)
-    ahead = horizon.reshape(-1, 1, 1, 1).expand_as(phi)
-    return torch.stack([phi.clamp(-20, 20) / 10, pointwise / 5, mean / 5, ahead / 100], dim=1)
 
 
 def _forecast_loss(
