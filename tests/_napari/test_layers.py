@@ -5,8 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from napari_convlstm_tumor._napari import layers
-from napari_convlstm_tumor.errors import SeriesError
+from napari_convlstm_tumor._napari import layers, looks
 from napari_convlstm_tumor.volume import Grid
 
 RAS = np.array([[1.0, 0, 0, -20], [0, 2.0, 0, -30], [0, 0, 3.0, -12], [0, 0, 0, 1]])
@@ -24,7 +23,7 @@ def shown(grid, days=(0, 41, 97), to_visit=None):
 
 @AFFINES
 def test_axial_slice_is_radiological(affine):
-    """Each voxel holds its own R, A or S: rows fall from front to back, columns from right to left, slices to the feet."""
+    """Each voxel holds its own R, A or S: rows run from front to back, columns from right to left, slices down."""
     grid = Grid(SHAPE, affine)
     places = grid.to_mm(np.moveaxis(np.indices(SHAPE), 0, -1))
     right, front, head = (layers.to_display(places[..., axis], grid) for axis in range(3))
@@ -72,7 +71,7 @@ def test_placement_says_units_and_axes_of_every_layer(analysis):
 
 def test_layers_of_a_result(analysis):
     by_name = {options["name"]: (data, options, kind) for data, options, kind in layers.to_layers(analysis)}
-    assert list(by_name) == ["t1c", "flair", "front speed (mm/month)", "tumor", "forecast day 153"]
+    assert list(by_name) == ["t1c", "flair", "front speed (mm/month)", "forecast day 153", "tumor"]
     assert [kind for _, _, kind in by_name.values()] == ["image", "image", "image", "labels", "labels"]
     assert by_name["tumor"][0].shape == (3, 16, 48, 40)
     assert by_name["forecast day 153"][1]["visible"] is False
@@ -85,9 +84,10 @@ def test_layers_of_a_result(analysis):
 
 
 def test_undated_growth_is_per_visit(analysis_of):
-    names = [options["name"] for _, options, _ in layers.to_layers(analysis_of(days=(0, 1, 2), dated=False))]
+    names = [
+        options["name"] for _, options, _ in layers.to_layers(analysis_of(days=(0, 1, 2), dated=False, forecast=False))
+    ]
     assert "front speed (mm/visit)" in names
-    assert "forecast next visit" in names
     assert not any("month" in name for name in names)
 
 
@@ -106,7 +106,7 @@ def test_painting_leaves_the_result_alone(analysis):
 
 
 def test_growth_colour_is_clear_at_zero_and_red_above():
-    colours = layers._growth_colormap().map(np.array([0.0, 0.5, 1.0, np.nan]))
+    colours = looks.growth_colormap().map(np.array([0.0, 0.5, 1.0, np.nan]))
     assert colours[0, 2] > 0.9 > 0.2 > colours[0, 0]
     assert colours[1, 3] == 0
     assert colours[2, 0] > 0.85 > 0.2 > colours[2, 2]
@@ -115,10 +115,10 @@ def test_growth_colour_is_clear_at_zero_and_red_above():
 
 @pytest.mark.parametrize(
     ("largest", "limit"),
-    [(0.0, 1.0), (0.04, 0.04), (0.7, 0.8), (1.01, 1.5), (7.0, 8.0), (9.1, 10.0), (12.0, 15.0)],
+    [(0.0, 1.0), (0.0001, 0.01), (0.04, 0.04), (0.7, 0.8), (1.01, 1.5), (7.0, 8.0), (9.1, 10.0), (12.0, 15.0)],
 )
 def test_growth_limit_reads_well(largest, limit):
-    assert layers.growth_limit(np.full(50, -largest, np.float32)) == pytest.approx(limit)
+    assert looks.growth_limit(np.full(50, -largest, np.float32)) == pytest.approx(limit)
 
 
 def test_ct_keeps_hounsfield_units_and_mr_visits_look_alike():
@@ -139,20 +139,14 @@ def test_clicks_become_prompts_in_the_visits_own_space():
     moved[0, 3] = 5.0
     what = shown(Grid(SHAPE, RAS), days=(0, 41), to_visit=(np.eye(4), moved))
     world = [(0, *layers.to_world((1.0, 2.0, 3.0))), (1.2, *layers.to_world((1.0, 2.0, 3.0)))]
-    entries = layers.to_prompts(world, what)
-    assert entries == [
-        {"visit": 1, "type": "point", "ras_mm": [1.0, 2.0, 3.0]},
-        {"visit": 2, "type": "point", "ras_mm": [6.0, 2.0, 3.0]},
+    prompts = layers.to_prompts(world, what)
+    assert [(p.visit, p.type, p.ras_mm.tolist()) for p in prompts] == [
+        (1, "point", [1.0, 2.0, 3.0]),
+        (2, "point", [6.0, 2.0, 3.0]),
     ]
-    back = layers.from_prompts(entries, what)
+    back = layers.from_prompts(prompts, what)
     np.testing.assert_allclose(layers.to_ras_mm(back), [(1, 2, 3), (1, 2, 3)])
     np.testing.assert_array_equal(back[:, 0], (0, 1))
-
-
-def test_clicks_without_a_way_back_are_refused():
-    what = dataclasses.replace(shown(Grid(SHAPE, RAS)), ref_to_visit=())
-    with pytest.raises(SeriesError, match="Open the patient's folder"):
-        layers.to_prompts([(0, 1, 2, 3)], what)
 
 
 def test_best_view_is_the_last_visit_with_tumor():

@@ -1,8 +1,9 @@
 """Arrays on a grid -> napari layers, and the way back for points and edited masks.
 
-The problem. Outside this room an array is (..., I, J, K) with an affine to RAS+ mm. napari draws (t, z, y, x) with y down
-and x to the right, and knows no patient. Here, and only here, the axes are turned so that they run to the patient's feet
-(z), back (y) and left (x). World coordinates in the viewer are then the negative of RAS mm, in reversed order:
+The problem. Outside this room an array is (..., I, J, K) with an affine to RAS+ mm. napari draws (t, z, y, x) with y
+down and x to the right, and knows no patient. Here, and only here, the axes are turned so that they run to the
+patient's feet (z), back (y) and left (x). World coordinates in the viewer are then the negative of RAS mm, in
+reversed order:
 
     (z, y, x) = (-S, -A, -R)
 
@@ -15,56 +16,35 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_convlstm_tumor.errors import SeriesError
-from napari_convlstm_tumor.pipeline import Analysis
-from napari_convlstm_tumor.series import AlignedSeries
+from napari_convlstm_tumor._napari import looks
+from napari_convlstm_tumor.series import AlignedSeries, Prompt, Report
 from napari_convlstm_tumor.volume import FloatArray, Grid
 
+if TYPE_CHECKING:  # the pipeline brings torch, and napari starts without it
+    from napari_convlstm_tumor.pipeline import Analysis
+
 LayerData = tuple[npt.NDArray[Any], dict[str, Any], str]
-Kind = Literal["image", "tumor", "growth", "forecast"]
+Kind = Literal["image", "tumor", "growth", "forecast", "clicks"]
 
 METADATA_KEY = "convlstm_tumor"
 CHECKSUM_KEY = "checksum"
 AXIS_LABELS = ("visit", "z", "y", "x")
+VISIT = "visit "
 UNITS = ("pixel", "mm", "mm", "mm")
-
-# Soft tissue in Hounsfield units: centre 40, width 400, the usual abdominal window.
-CT_WINDOW = (-160.0, 240.0)
-CT_AIR = -1000.0  # Hounsfield units of what no image covers
-# A single bright vessel or a coil's hot spot must not darken the rest of the picture.
-ROBUST_PERCENTILES = (1.0, 99.5)
-# The colours of the growth map end here, so that one stray voxel does not make the rest pale.
-GROWTH_PERCENTILE = 98.0
-# Ends of the growth colour bar are one of these times a power of ten, so that its ticks can be read.
-ROUND_NUMBERS = np.array([1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0])
-# Percentiles of a regular subset of this many voxels differ from those of all by less than anyone can see.
-PERCENTILE_SAMPLE = 500_000
-
-TUMOR_COLOUR = "#ffd54a"
-FORECAST_COLOUR = "#7df9ff"
-# Blue shrinks, red grows (told apart by colour-blind people); clear in the middle, so that zero shows the image below.
-GROWTH_COLOURS = (
-    (0.10, 0.25, 0.95, 1.0),
-    (0.30, 0.60, 1.00, 0.75),
-    (1.00, 1.00, 1.00, 0.0),
-    (1.00, 0.55, 0.20, 0.75),
-    (0.90, 0.05, 0.10, 1.0),
-)
-GROWTH_CONTROLS = (0.0, 0.35, 0.5, 0.65, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
 class Shown:
     """What a layer of ours shows; lies in ``layer.metadata[METADATA_KEY]``.
 
-    ref_to_visit: per visit (4, 4), RAS mm of the shown grid -> RAS mm of that visit's own scanner space; empty when
-    that is not known, and then a click cannot be turned into a prompt.
+    ref_to_visit: per visit (4, 4), RAS mm of the shown grid -> RAS mm of that visit's own scanner space.
+    report: the numbers of a result, None for a patient's own images. place: the folder or file it was opened from.
     """
 
     kind: Kind
@@ -74,6 +54,8 @@ class Shown:
     grid: Grid
     ref_to_visit: tuple[FloatArray, ...]
     unit: str = ""
+    report: Report | None = None
+    place: str = ""
 
 
 # ---- where a grid lies in the viewer ----
@@ -129,37 +111,23 @@ def to_world(ras_mm: npt.ArrayLike) -> FloatArray:
     return -np.asarray(ras_mm, dtype=np.float64)[..., ::-1]
 
 
-def to_prompts(world: npt.ArrayLike, shown: Shown) -> list[dict[str, Any]]:
-    """Points (N, 4) in world coordinates -> entries of a prompts file, in each visit's own scanner space.
-
-    Raises SeriesError when it is not known how the visits lie on the shown grid.
-    """
-    _need_way_back(shown)
-    entries = []
+def to_prompts(world: npt.ArrayLike, shown: Shown) -> tuple[Prompt, ...]:
+    """Points (N, 4) in world coordinates -> prompts, in each visit's own scanner space."""
+    prompts = []
     for point in np.asarray(world, dtype=np.float64).reshape(-1, 4):
         visit = int(np.clip(np.rint(point[0]), 0, len(shown.days) - 1))
         ras_mm = shown.ref_to_visit[visit] @ np.append(to_ras_mm(point), 1.0)
-        entries.append({"visit": visit + 1, "type": "point", "ras_mm": [round(float(v), 3) for v in ras_mm[:3]]})
-    return entries
+        prompts.append(Prompt(visit + 1, "point", ras_mm[:3]))
+    return tuple(prompts)
 
 
-def from_prompts(entries: list[dict[str, Any]], shown: Shown) -> FloatArray:
-    """Entries made by to_prompts -> points (N, 4) in the world of ``shown``: the inverse, on any other grid."""
-    _need_way_back(shown)
-    points = np.zeros((len(entries), 4))
-    for point, entry in zip(points, entries, strict=True):
-        visit = entry["visit"] - 1
-        ras_mm = np.linalg.inv(shown.ref_to_visit[visit]) @ np.append(entry["ras_mm"], 1.0)
-        point[:] = (visit, *to_world(ras_mm[:3]))
+def from_prompts(prompts: tuple[Prompt, ...], shown: Shown) -> FloatArray:
+    """Points of to_prompts -> (N, 4) in the world of ``shown``: the inverse, on this grid or any other."""
+    points = np.zeros((len(prompts), 4))
+    for row, prompt in zip(points, prompts, strict=True):
+        ras_mm = np.linalg.inv(shown.ref_to_visit[prompt.visit - 1]) @ np.append(prompt.ras_mm, 1.0)
+        row[:] = (prompt.visit - 1, *to_world(ras_mm[:3]))
     return points
-
-
-def _need_way_back(shown: Shown) -> None:
-    if not shown.ref_to_visit:
-        raise SeriesError(
-            "These images do not say how each visit lies on their grid, so a click has no place in the scanner. "
-            "Open the patient's folder and click there."
-        )
 
 
 def best_view(masks: npt.NDArray[np.uint8]) -> tuple[int, int] | None:
@@ -177,37 +145,39 @@ def visit_text(shown: Shown, visit: int) -> str:
     count = len(shown.days)
     number = min(max(visit, 0), count - 1)
     day = f", day {shown.days[number]}" if shown.dated else " (no dates)"
-    return f"visit {number + 1}/{count}{day}"
+    return f"{VISIT}{number + 1}/{count}{day}"
 
 
 # ---- layers ----
 
 
-def to_layers(analysis: Analysis) -> list[LayerData]:
-    """Layers of a result, from the bottom up: images, tumor, growth map, forecast. Growth needs two visits."""
-    layers = [image_layer(name, data, _shown(analysis, "image")) for name, data in analysis.images.items()]
-    if len(analysis.days) > 1:
-        layers.append(_growth_layer(analysis))
-    layers.append(mask_layer("tumor", analysis.masks, _shown(analysis, "tumor")))
-    if analysis.prediction.forecast is not None:
-        layers.append(_forecast_layer(analysis))
-    for _, options, _ in layers[1 : len(analysis.images)]:
+def to_layers(analysis: Analysis, place: str = "") -> list[LayerData]:
+    """Layers of a result, from the bottom up: images, growth map, forecast, tumor. Growth needs two visits."""
+    shown = _shown(analysis, place)
+    layers = [image_layer(name, data, shown) for name, data in analysis.images.items()]
+    for _, options, _ in layers[1:]:
         options["visible"] = False  # one image at a time; the others are a click away
-    return layers
+    if len(analysis.days) > 1:
+        layers.append(_growth_layer(analysis, shown))
+    if analysis.prediction.forecast is not None:
+        layers.append(_forecast_layer(analysis, shown))
+    return [*layers, mask_layer("tumor", analysis.masks, shown)]
 
 
-def unregistered_layers(aligned: AlignedSeries) -> list[LayerData]:
+def unregistered_layers(aligned: AlignedSeries, place: str = "") -> list[LayerData]:
     """Layers of a patient's own images and masks, laid on the first visit's grid by their headers only."""
     note = "" if len(aligned.days) == 1 else " (not registered)"
+    to_visit = tuple(registration.ref_to_visit for registration in aligned.registrations)
+    shown = Shown("image", aligned.patient, aligned.days, aligned.dated, aligned.grid, to_visit, place=place)
     layers = []
     for channel, name in enumerate(aligned.modalities):
         data = np.stack([_covered(aligned, visit, channel) for visit in range(len(aligned.days))])
-        layers.append(image_layer(name + note, data, _unregistered(aligned, "image"), modality=name))
+        layers.append(image_layer(name + note, data, shown, modality=name))
         layers[-1][1]["visible"] = channel == 0  # one image at a time
     if any(mask is not None for mask in aligned.masks):
         nothing = np.zeros(aligned.grid.shape, np.uint8)
         masks = np.stack([nothing if mask is None else mask for mask in aligned.masks])
-        layers.append(mask_layer(f"mask given{note}", masks, _unregistered(aligned, "tumor")))
+        layers.append(mask_layer(f"mask given{note}", masks, shown))
     return layers
 
 
@@ -216,22 +186,22 @@ def image_layer(name: str, data: npt.NDArray[Any], shown: Shown, modality: str =
     is_ct = (modality or name) == "ct"
     drawn = to_display(data, shown.grid)
     if not is_ct:
-        drawn = np.stack([_scaled(visit) for visit in drawn])  # (T, z, y, x)
-    options = {"colormap": "gray", "contrast_limits": CT_WINDOW if is_ct else (0.0, 1.0)}
+        drawn = np.stack([looks.scaled(visit) for visit in drawn])  # (T, z, y, x)
+    options = {"colormap": "gray", "contrast_limits": looks.CT_WINDOW if is_ct else looks.MR_RANGE}
     return drawn, {**_options(name, shown), **options}, "image"
 
 
 def clicks_layer(
-    name: str, entries: list[dict[str, Any]], shown: Shown, size_mm: float
+    name: str, prompts: tuple[Prompt, ...], shown: Shown, size_mm: float
 ) -> tuple[FloatArray, dict[str, Any]]:
-    """Points (N, 4) and layer options for clicks on what is shown; ``entries`` are those there already."""
+    """Points (N, 4) in voxels and layer options for clicks on what is shown; ``prompts`` are those there already."""
     options = {
-        **_options(name, shown),
+        **_options(name, replace(shown, kind="clicks")),
         "ndim": 4,
         "size": size_mm / shown.grid.spacing_mm[_axes(shown.grid)[0][2]],
     }
-    data = (from_prompts(entries, shown) - options["translate"]) / options["scale"]
-    look = {"face_color": "#00e5ff", "border_color": "black", "symbol": "cross", "out_of_slice_display": True}
+    data = (from_prompts(prompts, shown) - options["translate"]) / options["scale"]
+    look = {"face_color": looks.CLICK_COLOUR, "border_color": "black", "symbol": "cross"}
     return data, {**options, **look}
 
 
@@ -243,16 +213,20 @@ def is_painted(data: npt.NDArray[Any], metadata: Mapping[str, Any]) -> bool:
 def mask_layer(name: str, masks: npt.NDArray[np.uint8], shown: Shown) -> LayerData:
     """4-D Labels (t, z, y, x); a copy, so that painting leaves the result as it was."""
     data = np.array(to_display(masks, shown.grid), dtype=np.uint8, order="C")
-    options = {**_options(name, shown), "colormap": _one_label(TUMOR_COLOUR), "opacity": 0.9}
+    options = {
+        **_options(name, replace(shown, kind="tumor")),
+        "colormap": looks.one_label(looks.TUMOR_COLOUR),
+        "opacity": 0.9,
+    }
     options["metadata"][CHECKSUM_KEY] = _checksum(data)
     return data, options, "labels"
 
 
-def _growth_layer(analysis: Analysis) -> LayerData:
-    shown = _shown(analysis, "growth")
-    limit = growth_limit(analysis.growth)
+def _growth_layer(analysis: Analysis, shown: Shown) -> LayerData:
+    shown = replace(shown, kind="growth", unit=analysis.growth_unit)
+    limit = looks.growth_limit(analysis.growth)
     options = {
-        "colormap": _growth_colormap(),
+        "colormap": looks.growth_colormap(),
         "contrast_limits": (-limit, limit),
         "interpolation2d": "nearest",
         "blending": "translucent",
@@ -262,61 +236,40 @@ def _growth_layer(analysis: Analysis) -> LayerData:
     return data, {**_options(f"front speed ({shown.unit})", shown), **options}, "image"
 
 
-def _forecast_layer(analysis: Analysis) -> LayerData:
+def _forecast_layer(analysis: Analysis, shown: Shown) -> LayerData:
     """Outline drawn over the last visit; hidden at first, because it belongs to a later day."""
-    shown = _shown(analysis, "forecast")
     forecast = analysis.prediction.forecast
     mask = to_display((forecast >= 0.5).astype(np.uint8), shown.grid)[None]  # (1, z, y, x)
-    when = f"day {analysis.prediction.forecast_day}" if analysis.dated else "next visit"
     options = {
-        **_options(f"forecast {when}", shown, first_visit=len(analysis.days) - 1),
-        "colormap": _one_label(FORECAST_COLOUR),
+        **_options(
+            f"forecast day {analysis.prediction.forecast_day}",
+            replace(shown, kind="forecast"),
+            first_visit=len(analysis.days) - 1,
+        ),
+        "colormap": looks.one_label(looks.FORECAST_COLOUR),
         "visible": False,
     }
     return np.ascontiguousarray(mask), options, "labels"
 
 
-def growth_limit(growth: npt.NDArray[np.float32]) -> float:
-    """End of the colour bar: the robust largest speed, rounded up to a number that reads well; 1 when nothing moves."""
-    speeds = np.abs(growth[np.isfinite(growth) & (growth != 0)])
-    if not speeds.size:
-        return 1.0
-    largest = float(np.percentile(speeds, GROWTH_PERCENTILE))
-    power = 10.0 ** np.floor(np.log10(largest))
-    return float(ROUND_NUMBERS[largest / power * (1 - 1e-6) <= ROUND_NUMBERS][0] * power)
-
-
-def _scaled(visit: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """One visit's MR image, 0 and 1 at the robust ends of its values; voxels at zero are background and do not count."""
-    image = np.ascontiguousarray(visit, dtype=np.float32)
-    sample = image.ravel()[:: max(1, image.size // PERCENTILE_SAMPLE)]
-    sample = sample[np.isfinite(sample) & (sample != 0)]
-    if not sample.size:
-        return image
-    low, high = np.percentile(sample, ROBUST_PERCENTILES)
-    low = min(low, 0.0) if sample.min() >= 0 else low
-    return (image - np.float32(low)) / np.float32(max(high - low, np.finfo(np.float32).tiny))
-
-
-def _shown(analysis: Analysis, kind: Kind) -> Shown:
-    unit = ("mm/month" if analysis.dated else "mm/visit") if kind == "growth" else ""
-    return Shown(kind, analysis.patient, analysis.days, analysis.dated, analysis.grid, _ref_to_visit(analysis), unit)
-
-
-def _unregistered(aligned: AlignedSeries, kind: Kind) -> Shown:
-    to_visit = tuple(registration.ref_to_visit for registration in aligned.registrations)
-    return Shown(kind, aligned.patient, aligned.days, aligned.dated, aligned.grid, to_visit)
+def _shown(analysis: Analysis, place: str) -> Shown:
+    return Shown(
+        "image",
+        analysis.patient,
+        analysis.days,
+        analysis.dated,
+        analysis.grid,
+        tuple(registration.ref_to_visit for registration in analysis.registrations),
+        report=analysis.report,
+        place=place,
+    )
 
 
 def _covered(aligned: AlignedSeries, visit: int, channel: int) -> npt.NDArray[np.float32]:
     """The image (I, J, K) in the scanner's intensities, zero where there is none (air, for CT)."""
-    outside = np.float32(CT_AIR if aligned.modalities[channel] == "ct" else 0)
+    outside = np.float32(looks.CT_AIR if aligned.modalities[channel] == "ct" else 0)
     reaches = aligned.inside[visit] & aligned.present[visit, channel]
     return np.where(reaches, aligned.raw(visit, channel), outside)
-
-
-def _ref_to_visit(analysis: Analysis) -> tuple[FloatArray, ...]:
-    return tuple(registration.ref_to_visit for registration in getattr(analysis, "registrations", ()))
 
 
 def _checksum(data: npt.NDArray[Any]) -> int:
@@ -329,21 +282,3 @@ def _options(name: str, shown: Shown, first_visit: float = 0.0) -> dict[str, Any
         "metadata": {METADATA_KEY: shown, "unit": shown.unit},
         **placement(shown.grid, first_visit),
     }
-
-
-def _one_label(colour: str) -> Any:
-    from napari.utils.colormaps import DirectLabelColormap
-
-    return DirectLabelColormap(color_dict={None: "transparent", 0: "transparent", 1: colour})
-
-
-def _growth_colormap() -> Any:
-    from napari.utils.colormaps import Colormap
-
-    return Colormap(
-        GROWTH_COLOURS,
-        name="growth",
-        display_name="shrinks - grows",
-        controls=GROWTH_CONTROLS,
-        nan_color="transparent",
-    )

@@ -33,8 +33,13 @@ def get_reader(path: str | list[str]) -> Reader | None:
 
 
 def is_result(place: Path) -> bool:
-    """True for a result folder, or the run.json in it."""
-    return place.name == RESULT_FILE or (place / RESULT_FILE).is_file()
+    """True for a result folder, or the run.json in it. Looks at names only: ``results`` would load SimpleITK."""
+    return (result_folder(place) / RESULT_FILE).is_file() and (result_folder(place) / "series").is_dir()
+
+
+def result_folder(place: Path) -> Path:
+    """The folder of a run.json; a folder is its own."""
+    return place.parent if place.name == RESULT_FILE else place
 
 
 def read_result(path: Any) -> list[LayerData]:
@@ -43,8 +48,9 @@ def read_result(path: Any) -> list[LayerData]:
     from napari_convlstm_tumor._napari import layers, viewer
 
     place = _only(path)
+    data = layers.to_layers(pipeline.load(result_folder(place)), str(place))
     viewer.attach_current()
-    return layers.to_layers(pipeline.load(place.parent if place.name == RESULT_FILE else place))
+    return data
 
 
 def read_patient(path: Any) -> list[LayerData]:
@@ -56,14 +62,15 @@ def read_patient(path: Any) -> list[LayerData]:
     from napari_convlstm_tumor.prepare.preprocess import align
     from napari_convlstm_tumor.settings import Settings
 
-    settings = Settings(register=False)
-    files = find_patient(_only(path), settings)
+    settings, place = Settings(register=False), _only(path)
+    files = find_patient(place, settings)
     if files.problems:
         raise InputError(files.problems[0])
     _tell(files.warnings)
     aligned = _result_of(align(read_series(files, settings), settings))
+    data = layers.unregistered_layers(aligned, str(place))
     viewer.attach_current()
-    return layers.unregistered_layers(aligned)
+    return data
 
 
 def _only(path: Any) -> Path:

@@ -1,61 +1,54 @@
-"""One row per visit, as the report has them; a number that is not defined is a dash."""
+"""The table of visits, in the words and units of report/tables, and what must be known before trusting it."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from typing import Any
-
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QAbstractItemView, QTableWidget, QTableWidgetItem
+from qtpy.QtGui import QColor
+from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem
 
 from napari_convlstm_tumor.series import Report
 
-UNDEFINED = "–"
-MM3_PER_ML = 1000.0
-# Column of the report, what stands above it, how it is written, and the unit it is divided by.
-COLUMNS: tuple[tuple[str, str, str, float], ...] = (
-    ("visit", "visit", "{:.0f}", 1.0),
-    ("day", "day", "{:.0f}", 1.0),
-    ("volume_mm3", "volume\nmL", "{:.2f}", MM3_PER_ML),
-    ("volume_change_percent", "change\n%", "{:+.0f}", 1.0),
-    ("sgr_per_day", "growth rate\n% per day", "{:+.2f}", 0.01),
-    ("sgr_per_visit", "growth rate\n% per visit", "{:+.0f}", 0.01),
-    ("front_speed_mm_per_month", "front speed\nmm/month", "{:+.2f}", 1.0),
-    ("front_speed_mm_per_visit", "front speed\nmm/visit", "{:+.2f}", 1.0),
-    ("registration_quality", "registration\nquality", "{:.2f}", 1.0),
-)
+CAUTION_COLOUR = "#ffb454"
+# Visit, day, volume and change are numbers; the rates have words in them and wrap.
+NARROW_COLUMNS = 4
 
 
 class VisitTable(QTableWidget):
-    """Read-only; the columns are those of COLUMNS that the report has."""
+    """Read-only, one row per visit; a visit with warnings is coloured, and its tooltip says them."""
 
     def __init__(self) -> None:
         super().__init__()
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
         self.verticalHeader().hide()
+        self.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
 
     def show_report(self, report: Report) -> None:
-        """Fill the table; a visit's own warnings are its tooltip."""
-        columns = [column for column in COLUMNS if any(column[0] in row for row in report.visits)]
-        self.setColumnCount(len(columns))
-        self.setHorizontalHeaderLabels([header for _, header, _, _ in columns])
-        self.setRowCount(len(report.visits))
-        for number, row in enumerate(report.visits):
-            for place, (key, _, form, unit) in enumerate(columns):
-                self.setItem(number, place, _cell(row, _text(row.get(key), form, unit)))
-        self.resizeColumnsToContents()
-        self.resizeRowsToContents()
+        """Fill the table with the rows of a report."""
+        from napari_convlstm_tumor.report.tables import TABLE_HEADER, visit_table
+
+        rows = visit_table(report)
+        self.setColumnCount(len(TABLE_HEADER))
+        self.setHorizontalHeaderLabels([name.replace(" ", "\n") for name in TABLE_HEADER])
+        for place in range(len(TABLE_HEADER)):
+            fits = QHeaderView.ResizeMode.ResizeToContents if place < NARROW_COLUMNS else QHeaderView.ResizeMode.Stretch
+            self.horizontalHeader().setSectionResizeMode(place, fits)
+        self.setRowCount(len(rows))
+        for number, (cells, visit) in enumerate(zip(rows, report.visits, strict=True)):
+            for place, text in enumerate(cells):
+                self.setItem(number, place, _cell(text, "\n".join(visit["warnings"])))
 
 
-def _cell(row: Mapping[str, Any], text: str) -> QTableWidgetItem:
+def cautions(report: Report) -> str:
+    """Every warning of a report, one a line."""
+    visits = (f"Visit {visit['visit']}: {warning}" for visit in report.visits for warning in visit["warnings"])
+    return "\n".join((*report.warnings, *visits))
+
+
+def _cell(text: str, warnings: str) -> QTableWidgetItem:
     cell = QTableWidgetItem(text)
     cell.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-    cell.setToolTip(str(row.get("warnings") or ""))
+    if warnings:
+        cell.setToolTip(warnings)
+        cell.setForeground(QColor(CAUTION_COLOUR))
     return cell
-
-
-def _text(value: Any, form: str, unit: float) -> str:
-    if value is None or value == "" or (isinstance(value, float) and not math.isfinite(value)):
-        return UNDEFINED
-    return form.format(float(value) / unit)

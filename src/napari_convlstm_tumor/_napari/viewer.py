@@ -1,9 +1,11 @@
-"""What a layer alone cannot ask of the viewer: the words "visit 2/4, day 41", editing in 3-D, colour bar and scale bar."""
+"""What a layer alone cannot ask of the viewer: the words "visit 2/4, day 41", editing in 3-D, colour and scale bars."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
+
+import numpy as np
 
 from napari_convlstm_tumor._napari import layers
 
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 VISIT_FONT_SIZE = 14
+OUTLINE_VOXELS = 1
+MEASURED_KEY = "measured"
 
 _attached: WeakSet[Any] = WeakSet()
 
@@ -25,19 +29,26 @@ def attach(viewer: ViewerModel) -> None:
     def update(event: Any = None) -> None:
         show_visit(viewer)
 
-    def prepare(event: Any) -> None:
-        _prepare(event.value)
-        viewer.scale_bar.visible = viewer.scale_bar.visible or shown_by(event.value) is not None
-        _go_to_tumor(viewer, event.value)
-        show_visit(viewer)
+    def prepare(layer: Layer) -> None:
+        shown = shown_by(layer)
+        if shown is not None:
+            _prepare(layer, shown)
+            _go_to_tumor(viewer, layer, shown)
+            viewer.canvas.overlays.scale_bar.visible = True
+            layer.events.visible.connect(update)
+        update()
 
-    viewer.layers.events.inserted.connect(prepare)
+    def fill(event: Any) -> None:
+        for layer in viewer.layers:
+            _fill(layer, viewer.dims.ndisplay)
+
+    viewer.layers.events.inserted.connect(lambda event: prepare(event.value))
     viewer.layers.events.removed.connect(update)
     viewer.layers.selection.events.active.connect(update)
     viewer.dims.events.current_step.connect(update)
+    viewer.dims.events.ndisplay.connect(fill)
     for layer in viewer.layers:
-        _prepare(layer)
-    update()
+        prepare(layer)
 
 
 def attach_current() -> None:
@@ -61,14 +72,16 @@ def current(viewer: ViewerModel) -> layers.Shown | None:
 
 
 def show_visit(viewer: ViewerModel) -> None:
-    """Write the visit under the slider over the picture."""
+    """Write the visit under the slider over the picture, and what the colours mean when the growth map is on."""
     shown = current(viewer)
-    overlay = viewer.text_overlay
+    overlay = viewer.canvas.overlays.text
     if shown is None:
-        if overlay.text.startswith("visit "):
+        if overlay.text.startswith(layers.VISIT):
             overlay.visible = False
         return
-    overlay.text = layers.visit_text(shown, visit_number(viewer))
+    lines = [layers.visit_text(shown, visit_number(viewer))]
+    lines += [f"colours: {layer.name}" for layer in viewer.layers if _is_growth(layer) and layer.visible]
+    overlay.text = "\n".join(lines)
     overlay.font_size = VISIT_FONT_SIZE
     overlay.position = "top_left"
     overlay.visible = True
@@ -79,23 +92,30 @@ def visit_number(viewer: ViewerModel) -> int:
     return round(viewer.dims.point[0]) if viewer.dims.ndim >= 4 else 0
 
 
-def _go_to_tumor(viewer: ViewerModel, layer: Layer) -> None:
-    """Begin at the last visit with tumor, in the slice with most of it."""
-    shown = shown_by(layer)
-    if shown is None or shown.kind != "tumor" or layer.ndim != 4:
-        return
-    view = layers.best_view(layer.data)
-    if view is not None and viewer.dims.order == (0, 1, 2, 3):
-        world = layer.data_to_world((*view, 0, 0))
-        viewer.dims.set_point([0, 1], world[:2])
-
-
-def _prepare(layer: Layer) -> None:
-    shown = shown_by(layer)
-    if shown is None:
-        return
+def _prepare(layer: Layer, shown: layers.Shown) -> None:
+    """What cannot be given when a layer is made."""
     if shown.kind in ("tumor", "forecast"):
         layer.n_edit_dimensions = 3  # a brush is a ball, not a disc in one slice
-        layer.contour = 1 if shown.kind == "tumor" else 2
+        layer.contour = OUTLINE_VOXELS
     if shown.kind == "growth":
         layer.colorbar.visible = True
+
+
+def _go_to_tumor(viewer: ViewerModel, layer: Layer, shown: layers.Shown) -> None:
+    """Begin at the last visit with tumor, in the slice with most of it."""
+    view = layers.best_view(layer.data) if shown.kind == "tumor" else None
+    if view is not None and tuple(viewer.dims.order) == (0, 1, 2, 3):
+        viewer.dims.set_point([0, 1], layer.data_to_world((*view, 0, 0))[:2])
+
+
+def _is_growth(layer: Layer) -> bool:
+    shown = shown_by(layer)
+    return shown is not None and shown.kind == "growth"
+
+
+def _fill(layer: Layer, ndisplay: int) -> None:
+    """In 3-D the graphics card mixes neighbours and draws NaN as the lowest speed: there, undefined is zero."""
+    if not _is_growth(layer):
+        return
+    measured = layer.metadata.setdefault(MEASURED_KEY, layer.data)
+    layer.data = np.nan_to_num(measured) if ndisplay == 3 else measured

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from superqt import QCollapsible
 
 from napari_convlstm_tumor._napari import layers, viewer
 from napari_convlstm_tumor._napari.form import SettingsForm
-from napari_convlstm_tumor._napari.table import VisitTable
+from napari_convlstm_tumor._napari.table import CAUTION_COLOUR, VisitTable, cautions
 from napari_convlstm_tumor._napari.worker import Clicks, Failure, guarded, run_steps, save_steps
 from napari_convlstm_tumor.errors import TumorError
 
@@ -31,11 +32,14 @@ if TYPE_CHECKING:
     import napari
 
     from napari_convlstm_tumor.pipeline import Analysis, Segmenter, Step
+    from napari_convlstm_tumor.series import Prompt, Report
 
 RESEARCH_ONLY = "Research use only - not for diagnosis"
 CLICKS = "clicks on the tumor"
 CLICK_SIZE_MM = 5.0
 PROGRESS_STEPS = 1000
+WIDTH_PIXELS = 400  # the table of visits fits
+PAINT_NOT_SAVED = "What was painted in the viewer is not in it: save that layer with File > Save Selected Layers."
 
 
 class TumorGrowthWidget(QWidget):
@@ -51,6 +55,9 @@ class TumorGrowthWidget(QWidget):
         self.segmenter: Segmenter | None = None
         self.analysis: Analysis | None = None
         self.worker: Any = None
+        self._numbers_of: str | None = None
+        self._to_stop: list[Any] = []
+        self.destroyed.connect(partial(_stop, self._to_stop))
         self._build()
         viewer.attach(napari_viewer)
         napari_viewer.layers.events.inserted.connect(self._take_folder)
@@ -75,9 +82,11 @@ class TumorGrowthWidget(QWidget):
         self.details_button = _button("Details...", self._show_details, "What went wrong, for a bug report")
         self.details_button.hide()
         self.warnings = _sentence("")
-        self.warnings.setStyleSheet("color: #ffb454;")
+        self.warnings.setStyleSheet(f"color: {CAUTION_COLOUR};")
         self.warnings.hide()
         self.table = VisitTable()
+        self.table.hide()
+        self.patient, self.forecast = _sentence(""), _sentence("")
         research = _sentence(RESEARCH_ONLY)
         research.setStyleSheet("font-weight: bold;")
         layout = QVBoxLayout(self)
@@ -88,8 +97,11 @@ class TumorGrowthWidget(QWidget):
         layout.addWidget(self.progress)
         layout.addLayout(_row(self.status, self.details_button))
         layout.addWidget(self.warnings)
-        layout.addWidget(self.table)
+        layout.addWidget(self.patient)
+        layout.addWidget(self.table, stretch=1)
+        layout.addWidget(self.forecast)
         layout.addStretch()
+        self.setMinimumWidth(WIDTH_PIXELS)
 
     def _choose(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Choose a patient's folder or a result folder")
@@ -97,10 +109,24 @@ class TumorGrowthWidget(QWidget):
             self.folder.setText(folder)
 
     def _take_folder(self, event: Any = None, layer: Layer | None = None) -> None:
-        """A patient opened with File > Open is the patient to run, unless another folder was chosen."""
+        """What was opened last with File > Open is the patient to run; a result brings its numbers."""
         layer = event.value if layer is None else layer
-        if viewer.shown_by(layer) is not None and layer.source.path and not self.folder.text():
-            self.folder.setText(str(layer.source.path))
+        shown = viewer.shown_by(layer)
+        if shown is None or not shown.place or self.worker is not None:
+            return
+        self.folder.setText(shown.place)
+        self._say(f"Opened {shown.patient}.")
+        if self._numbers_of not in (None, shown.patient):
+            self._forget()
+        if shown.report is not None and shown.kind == "tumor":
+            self._show_numbers(shown.report)
+
+    def _forget(self) -> None:
+        """Numbers of one patient must not stand beside the images of another."""
+        self.analysis = self._numbers_of = None
+        for part in (self.table, self.warnings, self.patient, self.forecast):
+            part.hide()
+        self._set_running(False)
 
     # ---- running ----
 
@@ -131,7 +157,8 @@ class TumorGrowthWidget(QWidget):
     def save(self, folder: Path) -> None:
         """Write the result on show into ``folder``."""
         if self.analysis is not None:
-            self._start(save_steps(self.analysis, folder))
+            painted = any(layers.is_painted(layer.data, layer.metadata) for layer in self.viewer.layers)
+            self._start(save_steps(self.analysis, folder, PAINT_NOT_SAVED if painted else ""))
 
     def _start(self, steps: Any) -> None:
         self.details_button.hide()
@@ -140,7 +167,7 @@ class TumorGrowthWidget(QWidget):
         self.worker.returned.connect(self._on_end)
         self.worker.aborted.connect(self._on_cancelled)
         self.worker.finished.connect(self._on_finished)
-        self.destroyed.connect(self.worker.quit)
+        self._to_stop[:] = [self.worker]
         self._set_running(True)
         self.worker.start()
 
@@ -148,7 +175,7 @@ class TumorGrowthWidget(QWidget):
         if self.worker is None or self.worker.abort_requested:
             return
         self.progress.setValue(round(step.fraction * PROGRESS_STEPS))
-        self._say(step.name[:1].upper() + step.name[1:])
+        self._say(step.name)
         if step.analysis is not None:
             self.show_analysis(step.analysis)
 
@@ -162,6 +189,7 @@ class TumorGrowthWidget(QWidget):
 
     def _on_finished(self) -> None:
         self.worker = None
+        self._to_stop.clear()
         self._set_running(False)
 
     def _set_running(self, running: bool) -> None:
@@ -180,10 +208,21 @@ class TumorGrowthWidget(QWidget):
         for data, options, kind in layers.to_layers(analysis):
             self.viewer.add_layer(Layer.create(data, options, kind))
         if clicks is not None and clicks.patient == analysis.patient:
-            self._add_clicks(list(clicks.entries))
-        self.table.show_report(analysis.report)
-        self.warnings.setText("\n".join(f"! {warning}" for warning in analysis.report.warnings))
-        self.warnings.setVisible(bool(analysis.report.warnings))
+            self._add_clicks(clicks.prompts)
+        self._show_numbers(analysis.report)
+        self._set_running(self.worker is not None)
+
+    def _show_numbers(self, report: Report) -> None:
+        self.table.show_report(report)
+        warnings = cautions(report)
+        self.warnings.setText(warnings)
+        self.warnings.setVisible(bool(warnings))
+        note = report.provenance.get("forecast") or ""
+        self.forecast.setText(note if note.startswith("No forecast") or not note else f"Forecast: {note}")
+        self._numbers_of = report.patient
+        self.patient.setText(f"Patient: {report.patient}")
+        for part in (self.table, self.patient, self.forecast):
+            part.show()
 
     def _remove_layers(self) -> None:
         """Take our layers out; a mask that was painted on stays, under another name."""
@@ -200,7 +239,7 @@ class TumorGrowthWidget(QWidget):
         """Add (or select) the points layer and let the person click."""
         points = self._points()
         if points is None:
-            points = self._add_clicks([])
+            points = self._add_clicks(())
         if points is not None:
             self.viewer.layers.selection.active = points
             points.mode = "add"
@@ -210,12 +249,12 @@ class TumorGrowthWidget(QWidget):
         ours = [layer for layer in self.viewer.layers if isinstance(layer, Points) and viewer.shown_by(layer)]
         return ours[0] if ours else None
 
-    def _add_clicks(self, entries: list[dict[str, Any]]) -> Points | None:
+    def _add_clicks(self, prompts: tuple[Prompt, ...]) -> Points | None:
         shown = viewer.current(self.viewer)
         if shown is None:
             self._say("Open the patient first (File > Open Folder), so that there is something to click on.")
             return None
-        data, options = layers.clicks_layer(CLICKS, entries, shown, CLICK_SIZE_MM)
+        data, options = layers.clicks_layer(CLICKS, prompts, shown, CLICK_SIZE_MM)
         return self.viewer.add_layer(Points(data, **options))
 
     def _clicks(self) -> Clicks | None:
@@ -224,7 +263,7 @@ class TumorGrowthWidget(QWidget):
             return None
         shown = viewer.shown_by(points)
         world = [points.data_to_world(point) for point in points.data]
-        return Clicks(shown.patient, tuple(layers.to_prompts(world, shown)))
+        return Clicks(shown.patient, shown.days, layers.to_prompts(world, shown))
 
     # ---- saving and saying ----
 
@@ -246,6 +285,12 @@ class TumorGrowthWidget(QWidget):
         box = QMessageBox(QMessageBox.Icon.Warning, "Tumor growth", self.status.text(), parent=self)
         box.setDetailedText(self._details)
         box.open()
+
+
+def _stop(workers: list[Any], *_: Any) -> None:
+    """The widget is gone: what it started stops at its next step."""
+    for worker in workers:
+        worker.quit()
 
 
 def _button(text: str, action: Any, tip: str) -> QPushButton:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 import traceback
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from napari_convlstm_tumor import pipeline
-from napari_convlstm_tumor._napari.reader import RESULT_FILE, is_result
-from napari_convlstm_tumor.errors import InputError, SettingsError, TumorError
-from napari_convlstm_tumor.pipeline import Analysis, Segmenter, Step
+from napari_convlstm_tumor._napari.reader import is_result, result_folder
+from napari_convlstm_tumor.errors import InputError, TumorError
+from napari_convlstm_tumor.series import PatientFiles, Prompt
 from napari_convlstm_tumor.settings import Settings
+
+if TYPE_CHECKING:  # the pipeline brings torch: imported in the thread, when Run is pressed
+    from napari_convlstm_tumor.pipeline import Analysis, Segmenter, Step
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,13 @@ class Failure:
     details: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Clicks:
-    """Points clicked in the viewer as entries of a prompts file, and whose images they were clicked on."""
+    """Points clicked in the viewer, in each visit's own scanner space; whose images, and of which days, they are on."""
 
     patient: str
-    entries: tuple[dict[str, Any], ...]
+    days: tuple[int, ...]
+    prompts: tuple[Prompt, ...]
 
 
 def guarded(steps: Iterator[Step]) -> Generator[Step, None, Failure | None]:
@@ -44,43 +45,45 @@ def guarded(steps: Iterator[Step]) -> Generator[Step, None, Failure | None]:
         return Failure(str(error), traceback.format_exc())
     except Exception as error:
         kind = type(error).__name__
-        return Failure(f"Something unexpected went wrong ({kind}); no result was made.", traceback.format_exc())
+        return Failure(f"Something unexpected went wrong ({kind}).", traceback.format_exc())
     return None
 
 
 def run_steps(place: Path, settings: Settings, clicks: Clicks | None, segmenter: Segmenter | None) -> Iterator[Step]:
-    """Analyse a patient; a result folder is only read. The last Step carries the Analysis."""
-    if is_result(place):
-        yield Step("reading the saved result", 0.0)
-        analysis = pipeline.load(place.parent if place.name == RESULT_FILE else place)
-        yield Step("saved result shown, nothing was computed", 1.0, analysis)
-        return
+    """Analyse a patient; a result folder is only read. The last Step carries the Analysis.
+
+    Raises InputError when the clicks were made on other images than these.
+    """
+    from napari_convlstm_tumor import pipeline
     from napari_convlstm_tumor.io.discover import find_patient
 
-    yield Step("looking for visits", 0.0)
+    if is_result(place):
+        yield pipeline.Step("Reading the saved result", 0.0)
+        analysis = pipeline.load(result_folder(place))
+        yield pipeline.Step("Saved result shown, nothing was computed", 1.0, analysis)
+        return
+    yield pipeline.Step("Looking for visits", 0.0)
     files = find_patient(place, settings)
-    with tempfile.TemporaryDirectory() as folder:
-        if clicks is not None:
-            settings = _with_clicks(settings, clicks, files.patient, Path(folder))
-        yield from pipeline.analyse(files, settings, segmenter)
+    _check_clicks(clicks, files)
+    yield from pipeline.analyse(files, settings, segmenter, prompts=clicks.prompts if clicks else ())
 
 
-def save_steps(analysis: Analysis, folder: Path) -> Iterator[Step]:
-    """Write the result into a folder of its own, named after the patient, inside ``folder``."""
-    target = folder / analysis.patient
-    if target.exists() and any(target.iterdir()):
-        raise InputError(f"'{target.name}' is already in that folder and not empty. Choose another folder.")
-    yield Step(f"saving {target.name}", 0.0)
-    pipeline.save(analysis, target)
-    yield Step(f"saved as {target.name}", 1.0)
-
-
-def _with_clicks(settings: Settings, clicks: Clicks, patient: str, folder: Path) -> Settings:
-    """The settings with the clicks as their prompts file. Refuses a second source of prompts, and another patient's."""
-    if settings.prompts is not None:
-        raise SettingsError("There are clicks in the viewer and a prompts file in the settings; remove one of them.")
-    if clicks.patient != patient:
+def _check_clicks(clicks: Clicks | None, files: PatientFiles) -> None:
+    if clicks is None:
+        return
+    if clicks.patient != files.patient:
         raise InputError("The clicks were made on another patient's images; delete the points or open that patient.")
-    path = folder / "prompts.json"
-    path.write_text(json.dumps(list(clicks.entries)))
-    return replace(settings, prompts=path)
+    if clicks.days != files.days:
+        raise InputError(
+            f"The clicks were made on visits of days {clicks.days}, but these settings use days {files.days}; "
+            "delete the points, or leave the setting 'modality' as it was."
+        )
+
+
+def save_steps(analysis: Analysis, folder: Path, note: str = "") -> Iterator[Step]:
+    """Write the result into a folder of its own, named after the patient, inside ``folder``."""
+    from napari_convlstm_tumor import pipeline
+
+    yield pipeline.Step("Saving", 0.0)
+    pipeline.save(analysis, folder / analysis.patient)
+    yield pipeline.Step(f"Saved in {folder.name}/{analysis.patient}. {note}".strip(), 1.0)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -37,6 +38,9 @@ WINDOW_OVERLAP_VOXELS = 32
 BODY_SHARE = 0.005
 BODY_MARGIN_VOXELS = 4
 BODY_SAMPLE_STEP = 4
+# Pieces of one lesion, and a lesion before and after registration, lie within this of each other.
+JOIN_MM = 4.0
+CLICK_REACH = 0.3  # of the near map: within 6 mm of a click
 Box = tuple[slice, slice, slice]
 
 
@@ -78,7 +82,8 @@ def segment(
         for done, (visit, part) in enumerate(_run(model, aligned, drawn, order, window, stride, device), start=1):
             canvas.add(visit, window, part, weight, keep_features=visit == len(aligned.days) - 1)
             yield (n + done / (len(order))) / len(windows)
-    return _answer(aligned, canvas, model)
+    canvas.probability /= np.maximum(canvas.weight, np.float32(1e-6))
+    return _answer(aligned, canvas, model, _follow(canvas, aligned, drawn, order))
 
 
 def expected_speed(
@@ -234,6 +239,45 @@ def _refuse_blind_run(model: Model, aligned: AlignedSeries, prompts: tuple[Promp
         )
 
 
+# ---- which lesions were meant ----
+
+
+def _follow(
+    canvas: _Canvas,
+    aligned: AlignedSeries,
+    drawn: dict[int, tuple[Tensor, Tensor]],
+    order: list[tuple[int, int | None]],
+) -> npt.NDArray[np.bool_] | None:
+    """(T, I, J, K): the lesions a person pointed at, at that visit and followed to the others; None without prompts.
+
+    A lesion is meant when it touches a prompt, or a meant lesion of the visit it was carried from; fragments within
+    JOIN_MM count as one. Other bright structures, and lesions nobody pointed at, are left out.
+    """
+    if not drawn:
+        return None
+    kept = np.zeros(canvas.probability.shape, dtype=bool)
+    for visit, before in order:
+        seeds = np.zeros(aligned.grid.shape, dtype=bool)
+        if visit in drawn:
+            seeds |= (drawn[visit][0][[channels.BOX, channels.MASK]] > 0).any(dim=0).numpy()
+            seeds |= (drawn[visit][0][channels.NEAR] > CLICK_REACH).numpy()
+        if before is not None:
+            seeds |= kept[before] & (canvas.probability[before] >= 0.5)
+        kept[visit] = touching(canvas.probability[visit] >= 0.5, seeds, aligned.grid.spacing_mm)
+    return kept
+
+
+def touching(
+    mask: npt.NDArray[np.bool_], seeds: npt.NDArray[np.bool_], spacing_mm: Sequence[float]
+) -> npt.NDArray[np.bool_]:
+    """The voxels within JOIN_MM (along each axis) of those lesions of ``mask`` that come as near to ``seeds``."""
+    size = [2 * round(JOIN_MM / s) + 1 for s in spacing_mm]
+    wide = ndimage.maximum_filter(mask.astype(np.uint8), size) > 0
+    labels, _ = ndimage.label(wide)
+    meant = np.unique(labels[seeds & wide])
+    return np.isin(labels, meant[meant > 0])
+
+
 # ---- windows ----
 
 
@@ -266,11 +310,13 @@ def plan_windows(box: Box, stride: tuple[int, int, int], largest: int = LARGEST_
     starts = [b.start // s * s for b, s in zip(box, stride, strict=True)]
     whole = tuple(slice(a, b.stop) for a, b in zip(starts, box, strict=True))
     pieces: list[list[slice]] = [[w] for w in whole]
-    lengths = [w.stop - w.start for w in whole]
-    while math.prod(lengths) > largest:
+    can_shrink = [True] * 3
+    while math.prod(max(p.stop - p.start for p in axis) for axis in pieces) > largest and any(can_shrink):
+        lengths = [max(p.stop - p.start for p in axis) * can for axis, can in zip(pieces, can_shrink, strict=True)]
         axis = int(np.argmax(lengths))
-        pieces[axis] = _cut(whole[axis], len(pieces[axis]) + 1, stride[axis])
-        lengths[axis] = max(p.stop - p.start for p in pieces[axis])
+        finer = _cut(whole[axis], len(pieces[axis]) + 1, stride[axis])
+        can_shrink[axis] = max(p.stop - p.start for p in finer) < lengths[axis]
+        pieces[axis] = finer if can_shrink[axis] else pieces[axis]
     return [(a, b, c) for a in pieces[0] for b in pieces[1] for c in pieces[2]]
 
 
@@ -340,11 +386,10 @@ class _Canvas:
             self.features[:, *target] = features[:, : size[0], : size[1], : size[2]]
 
 
-def _answer(aligned: AlignedSeries, canvas: _Canvas, model: Model) -> Prediction:
+def _answer(aligned: AlignedSeries, canvas: _Canvas, model: Model, kept: npt.NDArray[np.bool_] | None) -> Prediction:
     probability = canvas.probability
-    probability /= np.maximum(canvas.weight, np.float32(1e-6))
     for visit, mask in enumerate(aligned.masks):
-        probability[visit] *= aligned.inside[visit]
+        probability[visit] *= aligned.inside[visit] if kept is None else aligned.inside[visit] & kept[visit]
         if mask is not None:
             probability[visit] = mask
     return Prediction(probability, aligned.days, aligned.grid, model.id, features=canvas.features)

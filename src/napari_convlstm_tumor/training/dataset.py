@@ -24,6 +24,7 @@ from napari_convlstm_tumor.training.simulate import Scene
 FIELD_SIZE = 128
 # Distance maps are clipped here: the forecast is about the front.
 LARGEST_DISTANCE_MM = 30.0
+CENTRE_JITTER_MM = 15.0  # a crop lies this far off a seed: it shows skull and scalp, too
 THICK_MM = 2.0  # an image with slices from here on keeps them thick
 PROMPT_MODES = ("click", "click all", "box", "mask", "none")
 
@@ -127,13 +128,15 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
         scene = simulate.scene_of(anatomy, field.arrival, field.window)
         crop, spacing, average = draw_crop(rng)
         seeds = torch.nonzero(scene.arrival[int(rng.integers(len(scene.arrival)))] < 3)
-        centre = seeds[int(rng.integers(len(seeds)))].float() + torch.from_numpy(rng.normal(0, 10, 3)).float()
+        centre = (
+            seeds[int(rng.integers(len(seeds)))].float() + torch.from_numpy(rng.normal(0, CENTRE_JITTER_MM, 3)).float()
+        )
         points = crop_points(crop, spacing, average, centre, anatomy.spacing_mm, rng)
         scene = _resample(scene, points, (spacing[0], spacing[1], spacing[2] / average))
         course = simulate.draw_course(rng, visits, len(scene.arrival), (3.0, 24.0))
         levels = simulate.level_fields(scene, course, rng)
         look, modalities = simulate.draw_look(rng), draw_modalities(rng)
-        scalp = bool(rng.random() < 0.5)
+        scalp = bool(rng.random() < 0.7)
         images = torch.zeros(visits, len(MODALITIES), *crop)
         for modality in modalities:
             channel = MODALITIES.index(modality)
@@ -328,12 +331,9 @@ def _draw_prompt(
 def distances(masks: Tensor, days: Tensor, spacing_mm: Tensor) -> dict[str, Tensor]:
     """phi (T, I, J, K), signed distance mm, clipped; mean_speed (T,) of the front since the visit before, mm/month."""
     spacing = tuple(float(s) for s in spacing_mm)
-    phi = torch.stack(
-        [
-            torch.from_numpy(signed_distance_mm(m.numpy(), spacing)).float()
-            for m in masks
-        ]
-    ).clamp(-LARGEST_DISTANCE_MM, LARGEST_DISTANCE_MM)
+    phi = torch.stack([torch.from_numpy(signed_distance_mm(m.numpy(), spacing)).float() for m in masks]).clamp(
+        -LARGEST_DISTANCE_MM, LARGEST_DISTANCE_MM
+    )
     return {"phi": phi, "mean_speed": mean_speeds(phi, days)}
 
 

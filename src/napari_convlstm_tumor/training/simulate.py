@@ -168,14 +168,31 @@ def head_background(scene: Scene, modality: str, rng: np.random.Generator, scalp
         means = torch.tensor(TISSUE_LOOK[modality]) + torch.from_numpy(rng.normal(0, 0.25, 3)).float()
         image = (scene.tissue * means.reshape(3, 1, 1, 1)).sum(dim=0)
         image = image + 0.15 * smooth_noise(image.shape, 3, rng)
-    outside = scene.outside
-    image[outside > 0.5] = AIR
-    if scalp:
-        skull, skin = 2 + rng.uniform(0, 3), 7 + rng.uniform(0, 5)
-        image[(outside > 0.5) & (outside <= skull)] = float(rng.uniform(-2, 0.5))
-        image[(outside > skull) & (outside <= skin)] = AIR + float(rng.uniform(0, 1))
-        image[(outside > skin) & (outside <= skin + rng.uniform(3, 9))] = float(rng.uniform(0.5, 3.5))
+    image[scene.outside > 0.5] = AIR + float(rng.uniform(0, 1.2))
+    return _with_scalp(image, scene.outside, modality, rng) if scalp else image
+
+
+def _with_scalp(image: Tensor, outside: Tensor, modality: str, rng: np.random.Generator) -> Tensor:
+    """Dura, skull and scalp around the brain: bright rings that are not tumor. In place.
+
+    Without them the network outlined the scalp of real heads (T1c, 74,000 voxels against 10,000 of tumor).
+    """
+    uneven = _uneven(image, rng)
+    skull, skin = 1.5 + rng.uniform(0, 2.5), 5 + rng.uniform(0, 6)
+    end = skin + rng.uniform(3, 12)
+    image[(outside > 0.5) & (outside <= skull)] = float(
+        rng.uniform(0.5, 3.0) if modality == "t1c" else rng.uniform(-2, 1)
+    )
+    bone = (outside > skull) & (outside <= skin)
+    image[bone] = float(rng.uniform(-3.5, -1.0)) + float(rng.uniform(0, 1.5)) * uneven[bone]
+    fat = (outside > skin) & (outside <= end)
+    image[fat] = float(rng.uniform(0.5, 6.0)) * uneven[fat]
     return image
+
+
+def _uneven(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """(I, J, K) about 1, smooth: how bright scalp and bone are here and there."""
+    return (1 + 0.35 * smooth_noise(image.shape, 10, rng)).clamp(min=0)
 
 
 def paint(background: Tensor, level: Tensor, scene: Scene, look: Look, modality: str, texture: Tensor) -> Tensor:
