@@ -6,8 +6,8 @@ from pathlib import Path
 from napari_convlstm_tumor.training.patients import PatientPlan, write_patient
 
 PLANS = {
-    "progressing": PatientPlan(seed=11, visits=3, course="growing", modalities=("t1c",), spacing_mm=(1.5, 1.5, 2.0)),
-    "improving": PatientPlan(seed=12, visits=4, course="shrinking", modalities=("t1c",), spacing_mm=(1.5, 1.5, 2.5)),
+    "progressing": PatientPlan(seed=11, visits=3, course="growing", modalities=("t1c",), spacing_mm=(1.5, 1.5, 2.5)),
+    "improving": PatientPlan(seed=15, visits=4, course="shrinking", modalities=("t1c",), spacing_mm=(2.0, 2.0, 3.0)),
 }
 
 

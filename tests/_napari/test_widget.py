@@ -142,6 +142,17 @@ def test_clicks_reach_the_segmenter_in_millimetres(qtbot, opened, patient):
     np.testing.assert_allclose(layers.to_ras_mm(again.data_to_world(again.data[0])), (1, 2, 12), atol=1e-6)
 
 
+def test_clicks_that_change_nothing_are_named(opened, analysis):
+    _, widget = opened
+    given = dataclasses.replace(analysis, prediction=dataclasses.replace(analysis.prediction, model="masks given"))
+    widget.show_analysis(given)
+    assert "changed nothing" not in widget.status.text()
+    widget.click_button.click()
+    widget._points().add((0, 3, 3, 3))
+    widget.show_analysis(given)
+    assert "changed nothing" in widget.status.text()
+
+
 def test_clicks_of_another_patient_are_refused(qtbot, opened, analysis, patient):
     _, widget = opened
     widget.show_analysis(dataclasses.replace(analysis, patient="OTHER"))

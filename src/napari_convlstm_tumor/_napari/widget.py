@@ -39,6 +39,8 @@ CLICKS = "clicks on the tumor"
 CLICK_SIZE_MM = 5.0
 PROGRESS_STEPS = 1000
 WIDTH_PIXELS = 400  # the table of visits fits
+MASKS_GIVEN = "masks given"  # what a Prediction says that was not made by a model
+CLICKS_UNUSED = "Done. The clicks changed nothing: every visit has a mask. Set masks to 'ignore' to use the network."
 PAINT_NOT_SAVED = "What was painted in the viewer is not in it: save that layer with File > Save Selected Layers."
 
 
@@ -209,6 +211,8 @@ class TumorGrowthWidget(QWidget):
             self.viewer.add_layer(Layer.create(data, options, kind))
         if clicks is not None and clicks.patient == analysis.patient:
             self._add_clicks(clicks.prompts)
+            if analysis.prediction.model == MASKS_GIVEN:
+                self._say(CLICKS_UNUSED)
         self._show_numbers(analysis.report)
         self._set_running(self.worker is not None)
 
