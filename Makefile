@@ -15,7 +15,7 @@ demo: setup
 
 viewer: setup system
 	test -f results/demo/summary.csv || $(BIN)/convlstm-tumor batch sample_data -o results/demo --masks ignore
-	$(BIN)/napari results/demo/progressing
+	$(BIN)/napari results/demo/progressing --plugin napari-convlstm-tumor -w napari-convlstm-tumor "Tumor growth"
 
 test: setup system lint
 	$(XVFB) $(BIN)/python -m pytest -m "not slow and not gpu"

@@ -41,6 +41,7 @@ PACKAGES = ("napari-convlstm-tumor", "torch", "monai", "SimpleITK", "nibabel", "
 ENDS = {"read": 0.08, "align": 0.45, "segment": 0.85, "measure": 0.98}
 # A distance of this many mm turns a forecast boundary into probability 0.27: about one voxel.
 FORECAST_SOFTNESS_MM = 1.0
+AIR_HU = -1000
 Answer = TypeVar("Answer")
 
 
@@ -310,11 +311,12 @@ def _touches_edge(mask: npt.NDArray[np.uint8]) -> bool:
 
 
 def _display_images(aligned: AlignedSeries) -> dict[str, FloatVolume]:
-    """modality -> (T, I, J, K) in the scanner's intensities; 0 where a visit lacks the modality or does not reach."""
+    """modality -> (T, I, J, K) in the scanner's intensities; air where a visit lacks the modality or does not reach."""
     images = {}
     for c, modality in enumerate(aligned.modalities):
+        air = np.float32(AIR_HU if modality == "ct" else 0)
         frames: Sequence[FloatVolume] = [
-            np.where(aligned.inside[t] & aligned.present[t, c], aligned.raw(t, c), np.float32(0))
+            np.where(aligned.inside[t] & aligned.present[t, c], aligned.raw(t, c), air)
             for t in range(len(aligned.days))
         ]
         images[modality] = np.stack(frames)

@@ -1,0 +1,221 @@
+"""The whole chain on small real files with a known answer; the segmenter is the only thing ever replaced."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import yaml
+
+from napari_convlstm_tumor.batch import run_batch
+from napari_convlstm_tumor.errors import InputError, SeriesError
+from napari_convlstm_tumor.io.discover import find_patient, find_patients
+from napari_convlstm_tumor.pipeline import analyse, load, save
+from napari_convlstm_tumor.results import read_recipe
+from napari_convlstm_tumor.series import Prediction, Prompt
+from napari_convlstm_tumor.settings import Settings
+
+SHAPE = (40, 44, 24)
+AFFINE = np.array([[-1.5, 0, 0, 30], [0, 1.5, 0, -33], [0, 0, 3.0, -36], [0, 0, 0, 1.0]])  # LAS, 1.5 x 1.5 x 3 mm
+RADII_MM = {0: 8.0, 60: 11.0, 120: 14.0}
+MM_PER_MONTH = 1.522
+
+
+def millimetres():
+    ijk = np.moveaxis(np.indices(SHAPE), 0, -1)
+    return ijk @ AFFINE[:3, :3].T + AFFINE[:3, 3]
+
+
+def ball(radius):
+    return np.linalg.norm(millimetres() - (3, 2, 1), axis=-1) < radius
+
+
+def head():
+    places = millimetres()
+    folds = np.sin(places[..., 0] / 2.5) * np.cos(places[..., 1] / 3) * np.sin(places[..., 2] / 4)
+    inside = (places / (27, 30, 34)) ** 2
+    return (inside.sum(-1) < 1) * (200 + 40 * folds)
+
+
+def write_patient(folder: Path, days=tuple(RADII_MM), masks=True) -> Path:
+    rng = np.random.default_rng(0)
+    for day in days:
+        visit = folder / f"day-{day:03d}"
+        visit.mkdir(parents=True)
+        tumor = ball(RADII_MM[day])
+        image = head() + 150 * tumor + rng.normal(0, 2, SHAPE)
+        nib.save(nib.Nifti1Image(image.astype(np.float32), AFFINE), visit / "t1c.nii.gz")
+        if masks:
+            nib.save(nib.Nifti1Image(tumor.astype(np.uint8), AFFINE), visit / "mask.nii.gz")
+    return folder
+
+
+def finished(steps):
+    last = 0.0
+    for step in steps:
+        assert 0 <= step.fraction <= 1
+        assert step.fraction >= last
+        last = step.fraction
+    assert step.analysis is not None
+    return step.analysis
+
+
+@pytest.fixture(scope="module")
+def patient(tmp_path_factory):
+    return write_patient(tmp_path_factory.mktemp("data") / "P-01")
+
+
+@pytest.fixture(scope="module")
+def analysis(patient):
+    return finished(analyse(find_patient(patient), Settings()))
+
+
+def test_given_masks_give_the_known_numbers(analysis):
+    rows = analysis.report.visits
+    assert [r["day"] for r in rows] == [0, 60, 120]
+    for row, radius in zip(rows, RADII_MM.values(), strict=True):
+        assert row["volume_mm3"] == pytest.approx(ball(radius).sum() * 1.5 * 1.5 * 3)
+    for row in rows[1:]:
+        assert row["front_speed_mm_per_month"] == pytest.approx(MM_PER_MONTH, abs=0.25)
+        assert row["sgr_per_day"] > 0
+    assert rows[0]["front_speed_mm_per_month"] is None
+    assert analysis.prediction.model == "masks given"
+
+
+def test_the_native_masks_are_the_persons_own(analysis):
+    for mask, radius in zip(analysis.native_masks, RADII_MM.values(), strict=True):
+        assert np.array_equal(mask.data, ball(radius))
+        assert np.allclose(mask.grid.affine, AFFINE)
+
+
+def test_the_forecast_goes_on_growing(analysis):
+    assert analysis.prediction.forecast_day == 180
+    voxels = np.count_nonzero(analysis.prediction.forecast >= 0.5)
+    expected = ball(17).sum()
+    assert voxels == pytest.approx(expected, rel=0.15)
+    assert "mm/month" in analysis.prediction.forecast_note
+
+
+def test_growth_is_undefined_at_the_first_visit(analysis):
+    assert np.isnan(analysis.growth[0]).all()
+    assert np.isfinite(analysis.growth[1]).any()
+
+
+def test_a_result_is_saved_and_loaded_as_it_was(analysis, tmp_path):
+    folder = tmp_path / "with space é" / "P-01"
+    save(analysis, folder)
+    back = load(folder)
+    assert np.array_equal(back.masks, analysis.masks)
+    assert np.array_equal(back.growth, analysis.growth, equal_nan=True)
+    assert np.allclose(back.images["t1c"], analysis.images["t1c"])
+    assert back.report.visits == analysis.report.visits
+    assert back.days == analysis.days
+    assert [p.name for p in tmp_path.glob("with*/*")] == ["P-01"]  # no part left behind
+    names = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    assert names >= {
+        "visits.csv", "run.json", "recipe.yaml", "native/visit-01/mask.nii.gz", "native/visit-03/mask.nii.gz",
+        "series/image.nii.gz", "series/mask.nii.gz", "series/probability.nii.gz",
+        "series/growth_mm_per_month.nii.gz", "series/forecast.nii.gz",
+    }  # fmt: skip
+    assert nib.load(folder / "series" / "mask.nii.gz").shape == (*SHAPE, 3)
+
+
+def test_saving_again_replaces_and_foreign_files_are_refused(analysis, tmp_path):
+    folder = tmp_path / "P-01"
+    save(analysis, folder)
+    (folder / "native" / "visit-09").mkdir()
+    (folder / "my notes.txt").write_text("kept")
+    save(analysis, folder)
+    assert not (folder / "native" / "visit-09").exists()
+    assert (folder / "my notes.txt").read_text() == "kept"
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.doc").write_text("precious")
+    with pytest.raises(InputError, match="not a result"):
+        save(analysis, other)
+    assert (other / "thesis.doc").read_text() == "precious"
+
+
+def test_the_record_explains_the_run_without_paths_or_dates(analysis, tmp_path, patient):
+    save(analysis, tmp_path / "P-01")
+    text = (tmp_path / "P-01" / "run.json").read_text() + (tmp_path / "P-01" / "recipe.yaml").read_text()
+    record = json.loads((tmp_path / "P-01" / "run.json").read_text())
+    assert set(record["timings_s"]) == {"read", "align", "segment", "growth", "forecast", "report"}
+    assert record["versions"]["torch"]
+    assert record["peak_memory_mb"] > 0
+    assert str(patient.parent) not in text
+
+
+def test_the_recipe_replays_the_run(patient, tmp_path):
+    settings = Settings(spacing=(3.0,), horizon_days=20)
+    first = finished(analyse(find_patient(patient), settings))
+    save(first, tmp_path / "a")
+    again = finished(analyse(find_patient(patient), read_recipe(tmp_path / "a" / "recipe.yaml")))
+    assert np.array_equal(first.masks, again.masks)
+    assert again.prediction.forecast_day == 140
+
+
+def test_undated_visits_are_never_given_a_rate_per_month(tmp_path):
+    source = write_patient(tmp_path / "src" / "P")
+    for n, visit in enumerate(sorted(source.iterdir()), start=1):
+        visit.rename(source / f"visit-{n}")
+    result = finished(analyse(find_patient(source), Settings()))
+    assert not result.dated
+    assert result.growth_unit == "mm/visit"
+    assert "front_speed_mm_per_visit" in result.report.visits[1]
+    assert "front_speed_mm_per_month" not in result.report.visits[1]
+    assert result.prediction.forecast is None
+    save(result, tmp_path / "out")
+    assert (tmp_path / "out" / "series" / "growth_mm_per_visit.nii.gz").exists()
+    assert load(tmp_path / "out").dated is False
+
+
+def test_one_visit_gives_a_volume_and_says_there_is_no_growth(tmp_path):
+    result = finished(analyse(find_patient(write_patient(tmp_path / "P", days=(0,))), Settings()))
+    assert len(result.report.visits) == 1
+    assert result.report.visits[0]["volume_mm3"] > 0
+    assert np.isnan(result.growth).all()
+    assert "single visit" in result.prediction.forecast_note
+    assert any("growth" in w for w in result.report.warnings)
+
+
+def bright_is_tumor(aligned, prompts, settings):
+    """A segmenter that finds the simulated tumor, to test the chain around it."""
+    bright_is_tumor.prompts = prompts
+    for n in range(len(aligned.days)):
+        yield n / len(aligned.days)
+    raw = np.stack([aligned.raw(t, 0) for t in range(len(aligned.days))])
+    return Prediction((raw > 300).astype(np.float32), aligned.days, aligned.grid, "bright")
+
+
+def test_another_segmenter_and_prompts_in_the_common_space(patient):
+    prompt = Prompt(2, "point", np.array([3.0, 2.0, 1.0]))
+    result = finished(analyse(find_patient(patient), Settings(masks="ignore"), bright_is_tumor, (prompt,)))
+    assert result.prediction.model == "bright"
+    assert np.allclose(bright_is_tumor.prompts[0].ras_mm, (3, 2, 1), atol=0.5)
+    found = result.native_masks[2].data
+    overlap = 2 * (found & ball(14)).sum() / (found.sum() + ball(14).sum())
+    assert overlap > 0.9
+
+
+def test_a_patient_with_problems_is_refused_with_its_sentence(patient):
+    files = replace(find_patient(patient), problems=("Two visits share a day.",))
+    with pytest.raises(SeriesError, match="share a day"):
+        next(analyse(files, Settings()))
+
+
+def test_one_bad_patient_never_stops_a_batch(tmp_path):
+    write_patient(tmp_path / "in" / "A")
+    bad = write_patient(tmp_path / "in" / "B")
+    (bad / "day-060" / "t1c.nii.gz").write_bytes(b"not an image")
+    write_patient(tmp_path / "in" / "C", days=(0, 120))
+    events = list(run_batch(find_patients(tmp_path / "in"), Settings(), tmp_path / "out"))
+    outcomes = [e for _, e in events if hasattr(e, "error")]
+    assert [bool(o.error) for o in outcomes] == [False, True, False]
+    assert "t1c.nii.gz" in outcomes[1].error
+    assert not (tmp_path / "out" / "B").exists()
+    summary = (tmp_path / "out" / "summary.csv").read_text().splitlines()
+    assert len(summary) == 4
+    assert yaml.safe_load((tmp_path / "out" / "A" / "recipe.yaml").read_text())["masks"] == "use"
