@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "results": CORE | {"io", "report", "__init__"},
     "pipeline": CORE | ROOMS | {"report", "results", "__init__"},
     "batch": CORE | ROOMS | {"report", "results", "pipeline", "__init__"},
-    "training": CORE | ROOMS | {"report", "__init__"},
+    "training": CORE | ROOMS | {"report", "results", "pipeline", "__init__"},
     "terminal": CORE | {"report", "results", "pipeline", "batch", "__init__"},
     "cli": CORE | ROOMS | {"report", "results", "pipeline", "batch", "training", "terminal", "__init__"},
     "__main__": {"cli"},

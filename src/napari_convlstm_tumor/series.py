@@ -151,8 +151,8 @@ class Registration:
     """How one visit was laid on the reference.
 
     ref_to_visit: (4, 4), RAS mm of the reference -> RAS mm of the visit (identity for the reference itself).
-    quality: 0..1, correlation of the two images within the body after registration; 1 for the reference, NaN when
-    registration was switched off and cannot be judged. good: quality at or above the stated threshold.
+    quality: 0..1, agreement of the two images' fine structure within the body; 1 for the reference, NaN when the visit
+    shares no kind of image with it. good: quality at or above the threshold of prepare/register.
     """
 
     ref_to_visit: npt.NDArray[np.float64]

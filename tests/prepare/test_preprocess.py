@@ -32,7 +32,9 @@ LPS = np.diag([-1.0, -1.0, 2.0, 1.0])
 SAGITTAL = np.array([[0, 0, 3.0, -90], [1.0, 0, 0, -100], [0, 1.0, 0, -80], [0, 0, 0, 1]])
 
 
-@pytest.mark.parametrize(("affine", "shape"), [(np.diag([1, 2, 3, 1.0]), (8, 9, 10)), (LPS, (8, 9, 10)), (SAGITTAL, (8, 9, 10))])
+@pytest.mark.parametrize(
+    ("affine", "shape"), [(np.diag([1, 2, 3, 1.0]), (8, 9, 10)), (LPS, (8, 9, 10)), (SAGITTAL, (8, 9, 10))]
+)
 def test_an_axis_aligned_reference_keeps_its_very_voxels(affine, shape):
     grid, note = common_grid(Grid(shape, affine))
     assert note == ""
