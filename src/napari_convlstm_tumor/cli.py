@@ -187,6 +187,7 @@ def _simulate(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     import torch
 
+    from napari_convlstm_tumor.model.network import NetworkConfig
     from napari_convlstm_tumor.training.train import TrainOptions, export, train
 
     plan = TrainOptions(
@@ -194,7 +195,7 @@ def _train(options: argparse.Namespace) -> int:
         steps=options.steps,
         data=options.data,
         fields=options.fields,
-        cell=options.cell,
+        network=NetworkConfig(cell=options.cell),
         device=options.device,
     )
     torch.manual_seed(plan.seed)

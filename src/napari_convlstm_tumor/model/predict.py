@@ -147,14 +147,14 @@ def _run(
     first_state = state = None
     for n, (visit, before) in enumerate(order):
         image, alike, prompt = _visit_input(aligned, drawn, visit, window, names, stride, device)
-        if before is not None and abs(before - order[n - 1][0]) > 0:
+        if before is not None and before != order[n - 1][0]:
             state = first_state  # the way back starts again from the prompted visit
-        gap = None if before is None else torch.tensor([abs(aligned.days[visit] - aligned.days[before])], device=device)
+        gap = None  # at the first visit, and when there are no dates: nothing is known to have faded
+        if before is not None and aligned.dated:
+            gap = torch.tensor([float(abs(aligned.days[visit] - aligned.days[before]))], device=device)
         present = [m in aligned.modalities and bool(aligned.present[visit, aligned.modalities.index(m)]) for m in names]
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
-            logits, _, features, state = model.network(
-                image, alike, present, prompt, strides, state, None if gap is None else gap.float()
-            )
+            logits, _, features, state = model.network(image, alike, present, prompt, strides, state, gap)
         first_state = state if n == 0 else first_state
         size = tuple(slice(0, w.stop - w.start) for w in window)
         probability = torch.sigmoid(logits[0, 0].float()).cpu().numpy()[size]

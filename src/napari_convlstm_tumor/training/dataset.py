@@ -24,7 +24,8 @@ from napari_convlstm_tumor.training.simulate import Scene
 FIELD_SIZE = 128
 # Distance maps are clipped here: the forecast is about the front.
 LARGEST_DISTANCE_MM = 30.0
-CENTRE_JITTER_MM = 15.0  # a crop lies this far off a seed: it shows skull and scalp, too
+# A crop lies this far off a seed: far without a prompt, so that it shows skull and scalp, or no tumor at all.
+NEAR_JITTER_MM, FAR_JITTER_MM = 7.0, 15.0
 THICK_MM = 2.0  # an image with slices from here on keeps them thick
 PROMPT_MODES = ("click", "click all", "box", "mask", "none")
 
@@ -114,23 +115,24 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
         rng = np.random.default_rng([self.seed, n])
         visits = int(rng.integers(self.stage.visits[0], self.stage.visits[1] + 1))
         brain = rng.random() < self.simulated
-        sequence = self._brain(rng, visits) if brain else self._real(rng, visits)
         weights = np.array(self.stage.prompt_weights) * ([1, 1, 1, 1, 1] if brain else [1, 1, 1, 1, 0])
         mode = PROMPT_MODES[int(rng.choice(len(PROMPT_MODES), p=weights / weights.sum()))]
+        sequence = self._brain(rng, visits, mode) if brain else self._real(rng, visits)
         sample = _finish(sequence, mode, rng)
         if visits > 1 and rng.random() < self.distance_share:
             sample |= distances(sample["mask"], sample["days"], sample["spacing_mm"])
         return sample
 
-    def _brain(self, rng: np.random.Generator, visits: int) -> dict[str, Tensor]:
+    def _brain(self, rng: np.random.Generator, visits: int, mode: str) -> dict[str, Tensor]:
+        """A click or box shows one lesion, so there is one; without a prompt, or with a mask, there may be more."""
         field = self.fields[int(rng.integers(len(self.fields)))]
         anatomy = self.anatomies[field.anatomy]
-        scene = simulate.scene_of(anatomy, field.arrival, field.window)
+        arrival = field.arrival if mode in ("none", "mask") else field.arrival[: 1 if rng.random() < 0.9 else None]
+        scene = simulate.scene_of(anatomy, arrival, field.window)
+        jitter = FAR_JITTER_MM if mode == "none" else NEAR_JITTER_MM
         crop, spacing, average = draw_crop(rng)
-        seeds = torch.nonzero(scene.arrival[int(rng.integers(len(scene.arrival)))] < 3)
-        centre = (
-            seeds[int(rng.integers(len(seeds)))].float() + torch.from_numpy(rng.normal(0, CENTRE_JITTER_MM, 3)).float()
-        )
+        seeds = torch.nonzero(scene.arrival[0 if mode != "none" else int(rng.integers(len(scene.arrival)))] < 3)
+        centre = seeds[int(rng.integers(len(seeds)))].float() + torch.from_numpy(rng.normal(0, jitter, 3)).float()
         points = crop_points(crop, spacing, average, centre, anatomy.spacing_mm, rng)
         scene = _resample(scene, points, (spacing[0], spacing[1], spacing[2] / average))
         course = simulate.draw_course(rng, visits, len(scene.arrival), (3.0, 24.0))

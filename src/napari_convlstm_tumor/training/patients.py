@@ -107,16 +107,15 @@ def simulate_patient(plan: PatientPlan, anatomy: Anatomy | None = None) -> Simul
     )
 
 
-def write_patient(plan: PatientPlan, folder: Path, with_masks: bool = True) -> Path:
+def write_patient(plan: PatientPlan, folder: Path, anatomy: Anatomy | None = None) -> Path:
     """Write the patient of a plan as a folder that the reader takes; returns the folder."""
-    patient = simulate_patient(plan)
+    patient = simulate_patient(plan, anatomy)
     for t, day in enumerate(patient.days):
         visit = folder / f"day-{day:03d}"
         visit.mkdir(parents=True, exist_ok=True)
         for modality, frames in patient.images.items():
             _write(visit / f"{modality}.nii.gz", frames[t].astype(np.int16), patient.affine)
-        if with_masks:
-            _write(visit / "mask.nii.gz", patient.masks[t], patient.affine)
+        _write(visit / "mask.nii.gz", patient.masks[t], patient.affine)
     truth = {
         "seed": plan.seed,
         "days": list(patient.days),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ class TrainOptions:
     learning_rate: float = 7e-4
     seed: int = 1
     fields: int = 160
-    cell: str = "lstm"
+    network: NetworkConfig = field(default_factory=NetworkConfig)
     device: str = "cpu"
     threads: int = 2
     workers: int = 1
@@ -92,7 +92,7 @@ def train(options: TrainOptions) -> Iterator[dict[str, float]]:
     anatomies = load_anatomies(options.data)
     fields = make_fields(anatomies, options.fields, options.seed, options.run.parent / "fields")
     device = torch.device(options.device)
-    network = GrowthNet(NetworkConfig(cell=options.cell)).to(device)
+    network = GrowthNet(options.network).to(device)
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.998))
     optimiser = torch.optim.AdamW(network.parameters(), lr=options.learning_rate, weight_decay=1e-4)
