@@ -112,7 +112,7 @@ def _add_evaluate(commands: Any) -> None:
     parser.add_argument("--model", default="default")
     parser.add_argument("--sets", default="simulated,sarcoma,glioblastoma", help="comma-separate")
     parser.add_argument("--patients", type=int, default=20, help="simulated patients")
-    parser.add_argument("--json", type=Path, help="also write the table to this file")
+    parser.add_argument("--into-card", action="store_true", help="also write the table into the model's card")
     parser.set_defaults(run=_evaluate)
 
 
@@ -207,10 +207,11 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    from napari_convlstm_tumor.model.card import write_accuracy
     from napari_convlstm_tumor.training.evaluate import evaluate, to_markdown
 
     table = evaluate(options.sets.split(","), options.data, options.model, options.patients)
     print(to_markdown(table))  # noqa: T201
-    if options.json is not None:
-        options.json.write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+    if options.into_card:
+        write_accuracy(options.model, table)
     return 0

@@ -19,6 +19,9 @@ from napari_convlstm_tumor.errors import InputError, SeriesError
 from napari_convlstm_tumor.volume import Grid, Volume
 
 MODALITIES = ("t1", "t1c", "t2", "flair", "ct", "other")
+# Said by whoever notices first; the same words, so that a person reads them once.
+ONE_VISIT = "Only one visit: the tumor's volume can be given, its growth cannot."
+NO_DATES = "No dates found: growth is per visit, never per day or month."
 PromptType = Literal["point", "box", "mask"]
 FloatVolume = npt.NDArray[np.float32]
 

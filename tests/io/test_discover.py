@@ -10,7 +10,7 @@ import pytest
 
 from napari_convlstm_tumor.errors import InputError
 from napari_convlstm_tumor.io.discover import describe, find_patient, find_patients
-from napari_convlstm_tumor.series import PatientFiles
+from napari_convlstm_tumor.series import NO_DATES, ONE_VISIT, PatientFiles
 from napari_convlstm_tumor.settings import Settings
 
 
@@ -67,7 +67,7 @@ def test_numbered_folders_have_an_order_and_no_days(tmp_path: Path, folders: tup
     patient = find_patient(tmp_path / "P", Settings())
     assert [v.label for v in patient.visits] == list(folders)
     assert not patient.dated and not patient.problems
-    assert patient.warnings == ("No dates found: growth will be per visit, not per month.",)
+    assert patient.warnings == (NO_DATES,)
 
 
 def test_folders_of_plain_numbers_are_patients_unless_one_patient_is_asked_for(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_folders_of_folders_of_patients(tmp_path: Path) -> None:
 
 def test_one_visit_says_that_there_is_no_growth(tmp_path: Path) -> None:
     patient = find_patient(make(tmp_path / "P", "t1c.nii.gz", "tumor.nii.gz"))
-    assert patient.warnings == ("Only one visit: the tumor's volume can be given, its growth cannot.",)
+    assert patient.warnings == (ONE_VISIT,)
     assert not patient.problems
 
 

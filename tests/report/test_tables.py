@@ -19,7 +19,7 @@ from napari_convlstm_tumor.report.tables import (
     visit_table,
     visits_csv,
 )
-from napari_convlstm_tumor.series import Registration
+from napari_convlstm_tumor.series import NO_DATES, ONE_VISIT, Registration
 
 DATED_HEADER = (
     "visit,day,volume_mm3,volume_change_percent,sgr_per_day,vdt_days,vde_mm_per_year,"
@@ -78,7 +78,7 @@ def test_an_undated_patient_has_growth_per_visit_and_no_day():
         "1,,4000.0,,,,,,1.000,",
         "2,,8000.0,100.00,0.6931472,1.0,5.198,1.250,1.000,",
     ]
-    assert undated.warnings == ("No dates are known: growth is per visit, not per day or month.",)
+    assert undated.warnings == (NO_DATES,)
     assert visit_table(undated)[1] == [
         "2", "–", "8.00", "+100.0", "+69.31 %/visit (doubling in 1.0 visits)", "+1.25 mm/visit",
     ]  # fmt: skip
@@ -101,7 +101,7 @@ def test_table_for_the_terminal():
 def test_one_visit_has_a_volume_and_says_that_growth_is_missing():
     single = report((4000.0,), (0,), registrations=[registration(math.nan, good=False)])
     assert visits_csv(single).splitlines()[1] == "1,0,4000.0,,,,,,,"
-    assert single.warnings == ("One visit only: mask and volume, no growth.",)
+    assert single.warnings == (ONE_VISIT,)
     assert single.visits[0]["warnings"] == ()  # nothing to register
     assert single.provenance["summary"]["sgr_per_day"] is None
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from napari_convlstm_tumor.io.discover_choose import Chooser
 from napari_convlstm_tumor.io.discover_draft import Candidate, Draft, Visit, listed
 from napari_convlstm_tumor.io.discover_order import put_in_order
-from napari_convlstm_tumor.series import MODALITIES, PatientFiles, VisitFiles
+from napari_convlstm_tumor.series import MODALITIES, ONE_VISIT, PatientFiles, VisitFiles
 from napari_convlstm_tumor.settings import Settings
 
 
@@ -71,7 +71,7 @@ def _drop_unusable(draft: Draft, chooser: Chooser) -> None:
 
 def _say_what_is_missing(draft: Draft, chosen: list[dict[str, Candidate]]) -> None:
     if len(chosen) == 1:
-        draft.warn("Only one visit: the tumor's volume can be given, its growth cannot.")
+        draft.warn(ONE_VISIT)
     every = [m for m in MODALITIES if any(m in images for images in chosen)]
     for modality in every:
         lacking = [number for number, images in enumerate(chosen, start=1) if modality not in images]

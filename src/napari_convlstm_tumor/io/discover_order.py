@@ -16,6 +16,7 @@ from itertools import pairwise
 
 from napari_convlstm_tumor.io.discover_draft import Draft, Visit, listed
 from napari_convlstm_tumor.io.discover_tree import natural
+from napari_convlstm_tumor.series import NO_DATES
 
 MANIFEST_HINT = "or list them in a CSV manifest with the columns patient, day, modality, path, mask"
 # A week has room for seven visits a day apart before they run into the next.
@@ -56,7 +57,7 @@ def _days(draft: Draft) -> list[int | None]:
     _refuse_unordered(draft)
     draft.visits.sort(key=lambda v: v.when.order if v.when and v.when.order is not None else 0)
     if len(draft.visits) > 1:
-        draft.warn("No dates found: growth will be per visit, not per month.")
+        draft.warn(NO_DATES)
     return [None] * len(draft.visits)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,14 @@ def save_model(network: GrowthNet, path: Path, card: Mapping[str, Any]) -> None:
         "sha256": digest,
     }
     path.with_suffix(".json").write_text(json.dumps(full, indent=2) + "\n", encoding="utf-8")
+
+
+def write_accuracy(name: str, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """Put a table of measured accuracy (rows of training/evaluate) into a model's card; returns the card's path."""
+    path = _find(name)
+    card = {**_read_card(path), "accuracy": list(rows)}
+    path.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    return path.with_suffix(".json")
 
 
 def _find(name: str) -> Path:

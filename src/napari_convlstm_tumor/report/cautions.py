@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from napari_convlstm_tumor.measure.growth import sphere_diameter_mm
-from napari_convlstm_tumor.series import Registration
+from napari_convlstm_tumor.series import NO_DATES, ONE_VISIT, Registration
 
 # Growth of a tumor over less than this is not trustworthy (glioblastoma, Ellingson 2016).
 SHORTEST_INTERVAL_DAYS = 28
@@ -61,5 +61,5 @@ def of_growth(interval: float, dated: bool, volumes_mm3: Sequence[float], front_
 def of_series(visits: int, dated: bool) -> list[str]:
     """Cautions about the patient as a whole."""
     if visits == 1:
-        return ["One visit only: mask and volume, no growth."]
-    return [] if dated else ["No dates are known: growth is per visit, not per day or month."]
+        return [ONE_VISIT]
+    return [] if dated else [NO_DATES]
