@@ -10,11 +10,13 @@ SYSTEM_PACKAGES := xvfb xauth libgl1-mesa-dri libegl1 libgl1 libxkbcommon-x11-0 
 
 .PHONY: demo test viewer setup system check lint sample screenshot clean
 
+# The network outlines both sample patients at every visit from one click at the first.
 demo: setup
-	$(BIN)/convlstm-tumor batch sample_data -o results/demo --masks ignore
+	for patient in progressing improving; do $(BIN)/convlstm-tumor run sample_data/$$patient -o results/demo \
+		--masks ignore --prompts sample_data/$$patient/click.json || exit 1; done
 
 viewer: setup system
-	test -f results/demo/summary.csv || $(BIN)/convlstm-tumor batch sample_data -o results/demo --masks ignore
+	test -f results/demo/progressing/run.json || $(MAKE) demo
 	$(BIN)/napari results/demo/progressing --plugin napari-convlstm-tumor -w napari-convlstm-tumor "Tumor growth"
 
 test: setup system lint

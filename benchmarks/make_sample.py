@@ -1,8 +1,16 @@
-"""Make the committed sample: two simulated patients, one progressing (3 visits) and one improving (4 visits)."""
+"""Make the committed sample: two simulated patients, one progressing (3 visits) and one improving (4 visits).
+
+Each has click.json, a click on the tumor at the first visit, for the demo."""
 
 import sys
 from pathlib import Path
 
+import numpy as np
+from scipy import ndimage
+
+from napari_convlstm_tumor.io.prompts import write_prompts
+from napari_convlstm_tumor.io.read import read_volume
+from napari_convlstm_tumor.series import Prompt
 from napari_convlstm_tumor.training.patients import PatientPlan, write_patient
 
 PLANS = {
@@ -11,10 +19,19 @@ PLANS = {
 }
 
 
+def deepest_point(mask: Path) -> Prompt:
+    """A click at visit 1, where the tumor is deepest."""
+    volume = read_volume([mask])
+    depth = ndimage.distance_transform_edt(volume.data > 0, volume.grid.spacing_mm)
+    return Prompt(1, "point", volume.grid.to_mm(np.unravel_index(int(np.argmax(depth)), depth.shape)))
+
+
 def main(target: Path) -> None:
     """Write every plan below ``target``."""
     for name, plan in PLANS.items():
-        write_patient(plan, target / name)
+        folder = write_patient(plan, target / name)
+        first = sorted(folder.glob("day-*"))[0] / "mask.nii.gz"
+        write_prompts(folder / "click.json", [deepest_point(first)])
         print(f"wrote {target / name}")
 
 

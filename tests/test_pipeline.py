@@ -200,6 +200,60 @@ def test_another_segmenter_and_prompts_in_the_common_space(patient):
     assert overlap > 0.9
 
 
+def test_mask_prompts_and_settings_survive_saving_twice(patient, tmp_path):
+    mask = find_mask(patient)
+    prompts = (Prompt(1, "mask", mask=mask), Prompt(2, "point", np.array([3.0, 2.0, 1.0])))
+    result = finished(analyse(find_patient(patient), Settings(masks="ignore"), bright_is_tumor, prompts))
+    save(result, tmp_path / "a")
+    back = load(tmp_path / "a")
+    assert np.array_equal(back.prompts[0].mask.data, mask.data)
+    save(back, tmp_path / "b")
+    assert (tmp_path / "b" / "recipe.yaml").read_text() == (tmp_path / "a" / "recipe.yaml").read_text()
+    assert str(tmp_path) not in (tmp_path / "b" / "recipe.yaml").read_text()
+    assert json.loads((tmp_path / "b" / "run.json").read_text())["settings"]["masks"] == "ignore"
+
+
+def find_mask(patient):
+    from napari_convlstm_tumor.io.read import read_volume
+    from napari_convlstm_tumor.volume import Volume
+
+    volume = read_volume([patient / "day-000" / "mask.nii.gz"])
+    return Volume(volume.data.astype(np.uint8), volume.grid)
+
+
+def test_a_result_stopped_while_it_was_moved_in_is_replaced(analysis, tmp_path):
+    save(analysis, tmp_path / "P")
+    (tmp_path / "P" / "run.json").unlink()
+    save(analysis, tmp_path / "P")
+    assert load(tmp_path / "P").days == analysis.days
+    assert (tmp_path / "P").stat().st_mode & 0o077  # readable as the umask says, not only by its owner
+
+
+def test_the_volume_of_a_given_mask_is_counted_on_its_own_voxels(tmp_path):
+    folder = write_patient(tmp_path / "P", days=(0, 60))
+    for day in (0, 60):
+        fine = np.kron(ball(RADII_MM[day]), np.ones((1, 1, 3))).astype(np.uint8)
+        affine = AFFINE @ np.diag([1, 1, 1 / 3, 1])
+        affine[2, 3] -= 1.0
+        fine[..., ::3] = 0  # a third less than on the image's own slices
+        nib.save(nib.Nifti1Image(fine, affine), folder / f"day-{day:03d}" / "mask.nii.gz")
+    result = finished(analyse(find_patient(folder), Settings()))
+    for row, radius in zip(result.report.visits, (8, 11), strict=True):
+        assert row["volume_mm3"] == pytest.approx(ball(radius).sum() * 1.5 * 1.5 * 3 * 2 / 3, rel=0.01)
+        assert any("other voxels" in w for w in row["warnings"])
+
+
+def test_a_visit_far_away_that_is_not_registered_is_refused(tmp_path):
+    folder = write_patient(tmp_path / "P", days=(0, 60))
+    image = nib.load(folder / "day-060" / "t1c.nii.gz")
+    moved = image.affine.copy()
+    moved[0, 3] += 900
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), moved), folder / "day-060" / "t1c.nii.gz")
+    (folder / "day-060" / "mask.nii.gz").unlink()
+    with pytest.raises(SeriesError, match="does not overlap"):
+        finished(analyse(find_patient(folder), Settings(register=False), bright_is_tumor))
+
+
 def test_a_patient_with_problems_is_refused_with_its_sentence(patient):
     files = replace(find_patient(patient), problems=("Two visits share a day.",))
     with pytest.raises(SeriesError, match="share a day"):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_convlstm_tumor import __version__
-from napari_convlstm_tumor.errors import TumorError
+from napari_convlstm_tumor.errors import SettingsError, TumorError
 from napari_convlstm_tumor.settings import Settings, add_arguments, from_arguments
 
 if TYPE_CHECKING:
@@ -151,7 +151,12 @@ def _batch(options: argparse.Namespace) -> int:
     from napari_convlstm_tumor.io.discover import find_patients
 
     settings = _settings(options)
-    return _analyse_all(find_patients(options.folder, settings), settings, options, summary=True)
+    patients = find_patients(options.folder, settings)
+    if settings.prompts is not None and len(patients) > 1:
+        raise SettingsError(
+            f"--prompts holds one patient's millimetres, and {len(patients)} patients were found. Use run for each."
+        )
+    return _analyse_all(patients, settings, options, summary=True)
 
 
 def _analyse_all(patients: list[PatientFiles], settings: Settings, options: argparse.Namespace, summary: bool) -> int:

@@ -12,7 +12,7 @@ import logging
 import platform
 import sys
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
@@ -41,7 +41,8 @@ PACKAGES = ("napari-convlstm-tumor", "torch", "monai", "SimpleITK", "nibabel", "
 ENDS = {"read": 0.08, "align": 0.45, "segment": 0.85, "measure": 0.98}
 # A distance of this many mm turns a forecast boundary into probability 0.27: about one voxel.
 FORECAST_SOFTNESS_MM = 1.0
-AIR_HU = -1000
+# A given mask whose volume changes by more than this on the image's voxels is remarked upon.
+SAME_VOLUME = 0.02
 Answer = TypeVar("Answer")
 
 
@@ -263,15 +264,21 @@ def _finish(
 ) -> Analysis:
     count = len(aligned.days)
     native = tuple(_native_mask(series, aligned, prediction, t) for t in range(count))
+    measured = [v.mask if v.mask is not None else n for v, n in zip(series.visits, native, strict=True)]
     speeds = [median_front_speed(growth[t], prediction.mask(t), aligned.grid.spacing_mm) for t in range(count)]
     report = build_report(
         aligned.patient,
         aligned.days,
         aligned.dated,
-        [volume_mm3(m.data, m.grid.voxel_mm3) for m in native],
+        [volume_mm3(m.data, m.grid.voxel_mm3) for m in measured],
         speeds,
         aligned.registrations,
-        touches_edge=[_touches_edge(m.data) for m in native],
+        touches_edge=[
+            _touches_edge(measured[t].data)
+            or (series.visits[t].mask is None and _is_cut(prediction.mask(t), aligned.inside[t]))
+            for t in range(count)
+        ],
+        visit_warnings=[_other_grid(m, n) for m, n in zip(measured, native, strict=True)],
         warnings=(*files.warnings, *prediction.warnings),
         provenance={"model": prediction.model, "forecast": prediction.forecast_note},
     )
@@ -304,6 +311,30 @@ def _native_mask(series: Series, aligned: AlignedSeries, prediction: Prediction,
     return Volume((probability >= 0.5).astype(np.uint8), grid)
 
 
+def _other_grid(measured: Volume, native: Volume) -> list[str]:
+    """A given mask on other voxels than the image's: the file on the image's grid may say another volume."""
+    own = volume_mm3(measured.data, measured.grid.voxel_mm3)
+    written = volume_mm3(native.data, native.grid.voxel_mm3)
+    if abs(own - written) <= SAME_VOLUME * own:
+        return []
+    return [
+        f"The mask lies on other voxels than the image: {own / 1000:.2f} mL on its own (used here), "
+        f"{written / 1000:.2f} mL on the image's (in native/)."
+    ]
+
+
+def _is_cut(mask: npt.NDArray[np.uint8], inside: npt.NDArray[np.bool_]) -> bool:
+    """True when a mask on the common grid reaches the end of what both the grid and the visit's images show."""
+    thick = [axis for axis in range(3) if mask.shape[axis] > 1]
+    edge = np.zeros(mask.shape, dtype=bool)
+    for axis in thick:
+        for step in (-1, 1):
+            beyond = np.roll(inside, step, axis)
+            np.moveaxis(beyond, axis, 0)[0 if step == 1 else -1] = False
+            edge |= ~beyond
+    return bool((mask.astype(bool) & edge).any())
+
+
 def _touches_edge(mask: npt.NDArray[np.uint8]) -> bool:
     """True when the mask reaches the first or last plane along any axis that has more than one."""
     sides = [np.take(mask, index, axis).any() for axis in range(3) if mask.shape[axis] > 1 for index in (0, -1)]
@@ -311,14 +342,14 @@ def _touches_edge(mask: npt.NDArray[np.uint8]) -> bool:
 
 
 def _display_images(aligned: AlignedSeries) -> dict[str, FloatVolume]:
-    """modality -> (T, I, J, K) in the scanner's intensities; air where a visit lacks the modality or does not reach."""
+    """modality -> (T, I, J, K) in the scanner's intensities; its darkest where a visit lacks it or does not reach."""
     images = {}
     for c, modality in enumerate(aligned.modalities):
-        air = np.float32(AIR_HU if modality == "ct" else 0)
-        frames: Sequence[FloatVolume] = [
-            np.where(aligned.inside[t] & aligned.present[t, c], aligned.raw(t, c), air)
-            for t in range(len(aligned.days))
-        ]
+        frames = [aligned.raw(t, c) for t in range(len(aligned.days))]
+        air = min(float(f.min()) for f, there in zip(frames, aligned.present[:, c], strict=True) if there)
+        for frame, there in zip(frames, aligned.present[:, c], strict=True):
+            if not there:
+                frame[...] = air
         images[modality] = np.stack(frames)
     return images
 

@@ -10,10 +10,10 @@ PATIENT/
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
-import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import numpy.typing as npt
 import yaml
 
 from napari_convlstm_tumor.errors import InputError
-from napari_convlstm_tumor.io.prompts import write_prompts
+from napari_convlstm_tumor.io.prompts import read_saved_prompts, write_prompts
 from napari_convlstm_tumor.io.read import read_volume
 from napari_convlstm_tumor.io.write import write_json, write_nifti, write_text
 from napari_convlstm_tumor.report.tables import report_from_json, report_json, visits_csv
@@ -34,7 +34,9 @@ RUN_FILE = "run.json"
 REPORT_FILE = "report.json"
 RECIPE_FILE = "recipe.yaml"
 PROMPTS_FILE = "prompts.json"
-OWN_NAMES = ("native", "series", "visits.csv", REPORT_FILE, RUN_FILE, RECIPE_FILE, PROMPTS_FILE)
+PROMPT_MASKS = "prompt-masks"
+PROVENANCE_KEYS = ("versions", "settings", "device", "timings_s", "peak_memory_mb")
+OWN_NAMES = ("native", "series", "visits.csv", REPORT_FILE, RUN_FILE, RECIPE_FILE, PROMPTS_FILE, PROMPT_MASKS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,13 +85,16 @@ def save(analysis: Analysis, folder: Path) -> None:
 
     Raises InputError when ``folder`` holds something that is not a result.
     """
-    if folder.exists() and not is_result(folder) and any(folder.iterdir()):
+    # an unfinished result (stopped while it was moved in) holds only our own names
+    foreign = folder.exists() and any(p.name not in OWN_NAMES for p in folder.iterdir())
+    if foreign and not is_result(folder):
         raise InputError(
             f"The output folder '{folder.name}' holds files that are not a result of this program. "
             "Choose another folder."
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+    part = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.part"
+    part.mkdir()
     try:
         _write_all(analysis, part)
         _move_in(part, folder)
@@ -119,7 +124,12 @@ def _write_all(analysis: Analysis, folder: Path) -> None:
 def _write_records(analysis: Analysis, folder: Path) -> None:
     settings = analysis.settings.to_dict()
     if analysis.prompts:
-        write_prompts(folder / PROMPTS_FILE, analysis.prompts)
+        masks = {n: f"{PROMPT_MASKS}/{n}.nii.gz" for n, p in enumerate(analysis.prompts) if p.mask is not None}
+        for n, name in masks.items():
+            mask = analysis.prompts[n].mask
+            assert mask is not None
+            write_nifti(folder / name, mask.data, mask.grid)
+        write_prompts(folder / PROMPTS_FILE, analysis.prompts, masks)
         settings["prompts"] = PROMPTS_FILE
     write_text(folder / "visits.csv", visits_csv(analysis.report))
     write_text(folder / REPORT_FILE, report_json(analysis.report))
@@ -184,6 +194,8 @@ def load(folder: Path) -> Analysis:
         modality: _stack(series / ("image.nii.gz" if n == 0 else f"image_{modality}.nii.gz"))[0]
         for n, modality in enumerate(modalities)
     }
+    settings = read_recipe(folder / RECIPE_FILE)
+    prompts = read_saved_prompts(settings.prompts) if settings.prompts is not None else ()
     forecast = series / "forecast.nii.gz"
     prediction = Prediction(
         probability,
@@ -206,8 +218,9 @@ def load(folder: Path) -> Analysis:
         native_masks=tuple(_native(folder, n) for n in range(1, len(days) + 1)),
         registrations=registrations,
         report=report_from_json((folder / REPORT_FILE).read_text(encoding="utf-8")),
-        settings=read_recipe(folder / RECIPE_FILE),
-        provenance={k: record[k] for k in ("versions", "device", "timings_s", "peak_memory_mb") if k in record},
+        settings=replace(settings, prompts=None),
+        prompts=prompts,
+        provenance={k: record[k] for k in PROVENANCE_KEYS if k in record},
     )
 
 
@@ -216,7 +229,8 @@ def read_recipe(path: Path) -> Settings:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"The recipe {path.name} cannot be read: {str(error).splitlines()[0]}") from error
+        reason = getattr(error, "strerror", None) or "it is not valid YAML"
+        raise InputError(f"The recipe {path.name} cannot be read: {reason}.") from error
     if not isinstance(values, dict):
         raise InputError(f"The recipe {path.name} is not a list of settings (name: value).")
     if isinstance(values.get("prompts"), str):

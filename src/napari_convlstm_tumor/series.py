@@ -169,7 +169,7 @@ class AlignedSeries:
     """All visits on one axis-aligned grid in the scanner space of the reference visit.
 
     data: (T, C, I, J, K) float32, normalised: value = (raw - centre) / scale with centre, scale (T, C);
-      0 where a modality is absent or the visit's image does not reach.
+      0 where a modality is absent, the image's darkest value where it does not reach.
     present: (T, C) bool. inside: (T, I, J, K) bool, voxels that the visit's images cover.
     masks: per visit (I, J, K) uint8 given by the person, or None.
     registrations, native_grids: per visit; together they are the way back.

@@ -1,14 +1,20 @@
 """Prediction: order of visits, windows, following what was pointed at."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from napari_convlstm_tumor.errors import SettingsError
+from napari_convlstm_tumor.errors import InputError, SettingsError
 from napari_convlstm_tumor.model import predict
+from napari_convlstm_tumor.model.card import save_model
+from napari_convlstm_tumor.model.network import GrowthNet, NetworkConfig
 from napari_convlstm_tumor.model.predict import pick_device, plan_windows, touching, visit_order
+from napari_convlstm_tumor.series import AlignedSeries, Prompt, Registration
+from napari_convlstm_tumor.settings import Settings
+from napari_convlstm_tumor.volume import Grid
 
 
 @pytest.mark.parametrize(
@@ -77,3 +83,111 @@ def test_mean_window_overlap_is_bounded():
     windows = plan_windows((slice(0, 240), slice(0, 240), slice(0, 155)), (16, 16, 16), 2_000_000)
     computed = sum(math.prod(w.stop - w.start for w in window) for window in windows)
     assert computed < 2.0 * 240 * 240 * 155
+
+
+SMALL = NetworkConfig(channels=(4, 6, 8, 8, 8), hidden=(3, 3, 4, 4))
+
+
+def tiny_series(masks, visits=3, shape=(24, 24, 12)):
+    """Aligned visits of noise with a bright ball, on 1 mm."""
+    rng = np.random.default_rng(0)
+    grid = Grid(shape, np.eye(4))
+    nothing = Registration(np.eye(4), 1.0, True)
+    return AlignedSeries(
+        "p",
+        rng.normal(size=(visits, 1, *shape)).astype(np.float32),
+        np.ones((visits, 1), bool),
+        np.ones((visits, *shape), bool),
+        ("t1c",),
+        tuple(range(0, 50 * visits, 50)),
+        True,
+        grid,
+        np.zeros((visits, 1), np.float32),
+        np.ones((visits, 1), np.float32),
+        masks,
+        (nothing,) * visits,
+        (grid,) * visits,
+    )
+
+
+def ball():
+    mask = np.zeros((24, 24, 12), np.uint8)
+    mask[8:14, 8:14, 4:8] = 1
+    return mask
+
+
+def follow(found, masks, order=None):
+    """Which of the network's ``found`` masks are kept when ``masks`` are given."""
+    aligned = tiny_series(masks)
+    canvas = predict._Canvas.empty(aligned, 6, (2, 2, 2))
+    canvas.probability[:] = np.stack(found)
+    drawn = predict._draw_prompts(aligned, ())
+    kept = predict._follow(canvas, aligned, drawn, order or visit_order(3, sorted(drawn)))
+    return None if kept is None else [bool((k & (f > 0)).any()) for k, f in zip(kept, found, strict=True)]
+
+
+NOTHING = np.zeros((24, 24, 12), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("found", "masks", "expected", "reason"),
+    [
+        (
+            (NOTHING, ball(), ball()),
+            (ball(), None, None),
+            [False, True, True],
+            "the given mask leads on, not the answer",
+        ),
+        ((ball(), NOTHING, ball()), (ball(), None, None), [True, False, True], "a tumor that is gone may come back"),
+        ((ball(), ball(), ball()), (None, None, ball()), [True, True, True], "followed back in time"),
+        ((ball(), ball(), ball()), (NOTHING, None, None), None, "an empty mask points at nothing"),
+    ],
+)
+def test_lesions_are_followed_from_given_masks(found, masks, expected, reason):
+    assert follow(found, masks) == expected, reason
+
+
+@pytest.fixture
+def tiny_model(tmp_path):
+    torch.manual_seed(0)
+    path = tmp_path / "tiny.safetensors"
+    save_model(GrowthNet(SMALL), path, {"automatic": ["t1c"]})
+    return Settings(model=str(path))
+
+
+def answer(aligned, settings, prompts=()):
+    work = predict.segment(aligned, prompts, settings)
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value
+
+
+@pytest.mark.parametrize("shape", [(24, 24, 12), (33, 31, 17), (20, 20, 5), (16, 16, 1)])
+def test_any_size_gives_a_probability_for_every_voxel(tiny_model, shape):
+    aligned = tiny_series((None, None, None), shape=shape)
+    prediction = answer(aligned, tiny_model)
+    assert prediction.probability.shape == (3, *shape)
+    assert np.all((prediction.probability >= 0) & (prediction.probability <= 1))
+    assert any("without a prompt" in w for w in prediction.warnings)
+
+
+def test_a_given_mask_stands_in_the_answer(tiny_model):
+    prediction = answer(tiny_series((None, ball(), None)), tiny_model)
+    assert np.array_equal(prediction.mask(1), ball())
+
+
+def test_a_kind_of_image_the_card_does_not_name_needs_a_prompt(tiny_model):
+    aligned = replace(tiny_series((None, None, None)), modalities=("ct",))
+    with pytest.raises(InputError, match="by itself on ct"):
+        answer(aligned, tiny_model)
+    prompted = answer(aligned, tiny_model, (Prompt(2, "point", np.array([10.0, 10, 6])),))
+    assert prompted.probability.shape == (3, 24, 24, 12)
+
+
+def test_the_forecast_head_answers_on_the_cpu(tiny_model):
+    prediction = answer(tiny_series((ball(), ball(), ball())), tiny_model)
+    phi = np.ones((24, 24, 12), np.float32)
+    speed = predict.expected_speed(prediction, phi, phi, 1.5, 50, 50, tiny_model)
+    assert np.allclose(speed, 1.5, atol=0.05)  # an untrained head answers the region's mean

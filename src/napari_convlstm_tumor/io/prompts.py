@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_convlstm_tumor.errors import InputError
+from napari_convlstm_tumor.io.nifti import read_single
 from napari_convlstm_tumor.io.read import about, corners_mm, reaches, read_mask
 from napari_convlstm_tumor.io.write import write_json
 from napari_convlstm_tumor.series import Prompt, Series, Visit
@@ -45,16 +46,34 @@ def read_prompts(path: Path, series: Series) -> tuple[Prompt, ...]:
         return tuple(prompts)
 
 
-def write_prompts(path: Path, prompts: Sequence[Prompt]) -> None:
-    """Points and boxes as a prompts file, whole or not at all. A mask prompt is refused: it is a file of its
-    own.
+def write_prompts(path: Path, prompts: Sequence[Prompt], mask_paths: Mapping[int, str] | None = None) -> None:
+    """Prompts as a prompts file, whole or not at all.
+
+    mask_paths: for each mask prompt (by its place in ``prompts``) the file it was saved to, relative to ``path``;
+    without it a mask prompt is refused.
     """
-    entries = []
-    for number, prompt in enumerate(prompts, start=1):
-        if prompt.ras_mm is None:
-            raise InputError(f"Prompt {number} is a mask; save the mask as NIfTI and name it in the file by hand.")
-        entries.append({"visit": prompt.visit, "type": prompt.type, "ras_mm": prompt.ras_mm.tolist()})
+    entries: list[dict[str, Any]] = []
+    for number, prompt in enumerate(prompts):
+        if prompt.ras_mm is not None:
+            entries.append({"visit": prompt.visit, "type": prompt.type, "ras_mm": prompt.ras_mm.tolist()})
+        elif mask_paths and number in mask_paths:
+            entries.append({"visit": prompt.visit, "type": "mask", "path": mask_paths[number]})
+        else:
+            raise InputError(f"Prompt {number + 1} is a mask; save the mask as NIfTI and name it in the file by hand.")
     write_json(path, entries)
+
+
+def read_saved_prompts(path: Path) -> tuple[Prompt, ...]:
+    """The prompts of a result folder, as ``write_prompts`` wrote them: they were checked when they were first read."""
+    with about(path.name):
+        prompts = []
+        for entry in _load(path):
+            if entry["type"] == "mask":
+                mask = read_single(path.parent / entry["path"], np.uint8)
+                prompts.append(Prompt(entry["visit"], "mask", mask=mask))
+            else:
+                prompts.append(Prompt(entry["visit"], entry["type"], np.array(entry["ras_mm"], dtype=np.float64)))
+        return tuple(prompts)
 
 
 def _load(path: Path) -> list[Any]:

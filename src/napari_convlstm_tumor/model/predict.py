@@ -83,7 +83,7 @@ def segment(
             canvas.add(visit, window, part, weight, keep_features=visit == len(aligned.days) - 1)
             yield (n + done / (len(order))) / len(windows)
     canvas.probability /= np.maximum(canvas.weight, np.float32(1e-6))
-    return _answer(aligned, canvas, model, _follow(canvas, aligned, drawn, order))
+    return _answer(aligned, canvas, model, _follow(canvas, aligned, drawn, order), prompts)
 
 
 def expected_speed(
@@ -111,7 +111,7 @@ def expected_speed(
     )
     sizes = phi.shape
     pad = [a for n, s in zip(reversed(sizes), reversed(stride), strict=True) for a in (0, -n % s)]
-    features = torch.from_numpy(prediction.features)[None].to(device)
+    features = torch.from_numpy(prediction.features)[None].float().to(device)
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
         speed = network.speed(features, F.pad(geometry, pad, mode="replicate").to(device), stride)
     i, j, k = sizes
@@ -227,16 +227,43 @@ def _draw_one(canvas: Tensor, prompt: Prompt, aligned: AlignedSeries) -> Tensor:
 
 
 def _refuse_blind_run(model: Model, aligned: AlignedSeries, prompts: tuple[Prompt, ...]) -> None:
-    """Without any prompt the network works only on the kinds of image its card names."""
-    if prompts or any(mask is not None for mask in aligned.masks):
+    """Without any prompt the network works only on the kinds of image its card names, at every visit."""
+    if _is_prompted(aligned, prompts):
         return
     automatic = model.card.get("automatic", [])
-    if not any(m in automatic for m in aligned.modalities):
-        raise InputError(
-            f"The network {model.name} cannot find a tumor by itself on {', '.join(aligned.modalities)} "
-            f"(it can on {', '.join(automatic) or 'nothing'}). Click the tumor in the viewer, or give --prompts "
-            "with a point or a box, or a mask at one visit."
+    for visit, present in enumerate(aligned.present):
+        kinds = [m for m, there in zip(aligned.modalities, present, strict=True) if there]
+        if not any(m in automatic for m in kinds):
+            raise InputError(
+                f"The network {model.name} cannot find a tumor by itself on {', '.join(kinds)} (visit {visit + 1}; "
+                f"it can on {', '.join(automatic) or 'nothing'}). Click the tumor in the viewer, or give --prompts "
+                "with a point or a box, or a mask at one visit."
+            )
+
+
+def _is_prompted(aligned: AlignedSeries, prompts: tuple[Prompt, ...]) -> bool:
+    return bool(prompts) or any(mask is not None and bool(mask.any()) for mask in aligned.masks)
+
+
+def _cautions(aligned: AlignedSeries, prompts: tuple[Prompt, ...], lost: Sequence[int]) -> tuple[str, ...]:
+    """What a person must know about this answer."""
+    found = [
+        "Volumes and growth come from the network's outlines, which are often wrong by a third and more "
+        "(docs/accuracy.md): look at the outlines before using the numbers."
+    ]
+    if not _is_prompted(aligned, prompts):
+        found.append(
+            "Outlined without a prompt: this automatic mode is not reliable yet. Click the tumor and run again, "
+            "or check every outline by eye."
         )
+    for visit in sorted({p.visit for p in prompts if aligned.masks[p.visit - 1] is not None}):
+        found.append(f"The prompts at visit {visit} changed nothing there: it has a mask, which stands as it is.")
+    for visit in lost:
+        found.append(
+            f"At visit {visit + 1} the network outlined something, but nothing that continues the lesion pointed at: "
+            "it was left out. Click the tumor at that visit if it is still there."
+        )
+    return tuple(found)
 
 
 # ---- which lesions were meant ----
@@ -250,21 +277,32 @@ def _follow(
 ) -> npt.NDArray[np.bool_] | None:
     """(T, I, J, K): the lesions a person pointed at, at that visit and followed to the others; None without prompts.
 
-    A lesion is meant when it touches a prompt, or a meant lesion of the visit it was carried from; fragments within
-    JOIN_MM count as one. Other bright structures, and lesions nobody pointed at, are left out.
+    A lesion is meant when it touches a prompt, or a meant lesion of the visits it was carried from (the last of them
+    that shows it: a tumor may be gone and come back); fragments within JOIN_MM count as one. Other bright structures,
+    and lesions nobody pointed at, are left out.
     """
-    if not drawn:
+    if not any(bool(prompt.any()) for prompt, _ in drawn.values()):
         return None
     kept = np.zeros(canvas.probability.shape, dtype=bool)
+    seen: dict[int, npt.NDArray[np.bool_]] = {}  # where the lesions were last seen, per visit
     for visit, before in order:
-        seeds = np.zeros(aligned.grid.shape, dtype=bool)
-        if visit in drawn:
-            seeds |= (drawn[visit][0][[channels.BOX, channels.MASK]] > 0).any(dim=0).numpy()
-            seeds |= (drawn[visit][0][channels.NEAR] > CLICK_REACH).numpy()
-        if before is not None:
-            seeds |= kept[before] & (canvas.probability[before] >= 0.5)
-        kept[visit] = touching(canvas.probability[visit] >= 0.5, seeds, aligned.grid.spacing_mm)
+        given = aligned.masks[visit]
+        found = canvas.probability[visit] >= 0.5 if given is None else given > 0
+        carried = np.zeros(aligned.grid.shape, dtype=bool) if before is None else seen[before]
+        kept[visit] = touching(found, carried | _pointed_at(drawn.get(visit), carried.shape), aligned.grid.spacing_mm)
+        here = kept[visit] & found
+        seen[visit] = here if here.any() else carried
     return kept
+
+
+def _pointed_at(drawn: tuple[Tensor, Tensor] | None, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """Where the prompts of one visit are, (I, J, K)."""
+    if drawn is None:
+        return np.zeros(shape, dtype=bool)
+    prompt = drawn[0]
+    place = (prompt[[channels.BOX, channels.MASK]] > 0).any(dim=0) | (prompt[channels.NEAR] > CLICK_REACH)
+    pointed: npt.NDArray[np.bool_] = place.numpy()
+    return pointed
 
 
 def touching(
@@ -286,11 +324,12 @@ def body_box(aligned: AlignedSeries) -> Box:
     body = np.zeros(aligned.grid.shape, dtype=bool)
     for visit in range(len(aligned.days)):
         for c in np.flatnonzero(aligned.present[visit]):
-            image = aligned.data[visit, c]
-            sample = image[::BODY_SAMPLE_STEP, ::BODY_SAMPLE_STEP, ::2]
-            low, high = np.percentile(
-                sample[aligned.inside[visit][::BODY_SAMPLE_STEP, ::BODY_SAMPLE_STEP, ::2]], (1, 99)
-            )
+            image, inside = aligned.data[visit, c], aligned.inside[visit]
+            thinned = (slice(None, None, BODY_SAMPLE_STEP), slice(None, None, BODY_SAMPLE_STEP))
+            sample = image[thinned][inside[thinned]]
+            if not sample.size:
+                continue
+            low, high = np.percentile(sample, (1, 99))
             body |= aligned.inside[visit] & (image > low + 0.1 * (high - low))
     for mask in aligned.masks:
         if mask is not None:
@@ -386,10 +425,18 @@ class _Canvas:
             self.features[:, *target] = features[:, : size[0], : size[1], : size[2]]
 
 
-def _answer(aligned: AlignedSeries, canvas: _Canvas, model: Model, kept: npt.NDArray[np.bool_] | None) -> Prediction:
-    probability = canvas.probability
+def _answer(
+    aligned: AlignedSeries,
+    canvas: _Canvas,
+    model: Model,
+    kept: npt.NDArray[np.bool_] | None,
+    prompts: tuple[Prompt, ...],
+) -> Prediction:
+    probability, lost = canvas.probability, []
     for visit, mask in enumerate(aligned.masks):
-        probability[visit] *= aligned.inside[visit] if kept is None else aligned.inside[visit] & kept[visit]
-        if mask is not None:
-            probability[visit] = mask
-    return Prediction(probability, aligned.days, aligned.grid, model.id, features=canvas.features)
+        allowed = aligned.inside[visit] if kept is None else aligned.inside[visit] & kept[visit]
+        if mask is None and (probability[visit] >= 0.5).any() and not (probability[visit] * allowed >= 0.5).any():
+            lost.append(visit)
+        probability[visit] = probability[visit] * allowed if mask is None else mask
+    warnings = _cautions(aligned, prompts, lost)
+    return Prediction(probability, aligned.days, aligned.grid, model.id, warnings=warnings, features=canvas.features)

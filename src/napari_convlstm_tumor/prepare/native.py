@@ -56,7 +56,7 @@ def to_native(
         to_index = np.linalg.inv(target.affine) @ aligned.registrations[visit].ref_to_visit @ aligned.grid.affine
         total, count = _gathered(array, box, to_index, target.shape)
         answer[...] = total / np.maximum(count, 1)
-        _fill_gaps(answer, count == 0, array, np.linalg.inv(to_index), order=0 if is_mask else 1)
+        _fill_gaps(answer, count, _reach(box, to_index, target.shape), array, np.linalg.inv(to_index), is_mask)
     return (answer >= 0.5).astype(np.uint8) if is_mask else answer
 
 
@@ -99,13 +99,27 @@ def _along(values: npt.NDArray[Any], axis: int) -> npt.NDArray[np.float64]:
     return values.astype(np.float64).reshape(shape)
 
 
+def _reach(box: tuple[slice, ...], to_index: npt.NDArray[Any], shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """The native voxels that a box of common voxels can touch."""
+    corners = np.array(np.meshgrid(*[(s.start - 1, s.stop) for s in box])).reshape(3, -1).T
+    index = _apply(to_index, corners)
+    low, high = np.floor(index.min(axis=0)).astype(int) - 1, np.ceil(index.max(axis=0)).astype(int) + 2
+    return tuple(slice(max(0, int(a)), max(0, min(n, int(b)))) for a, b, n in zip(low, high, shape, strict=True))
+
+
 def _fill_gaps(
     answer: npt.NDArray[np.float32],
-    gaps: npt.NDArray[np.bool_],
+    count: npt.NDArray[np.float32],
+    reach: tuple[slice, ...],
     array: npt.NDArray[Any],
     to_common_index: npt.NDArray[Any],
-    order: int,
+    is_mask: bool,
 ) -> None:
-    """Read native voxels that hold no common centre at their own centre, in place."""
-    points = _apply(to_common_index, np.argwhere(gaps)).T
-    answer[gaps] = ndimage.map_coordinates(array.astype(np.float32), points, order=order, mode="constant")
+    """Read native voxels that hold no common centre at their own centre, in place, a few planes at a time."""
+    planes = max(1, VOXELS_AT_A_TIME // max(1, (reach[1].stop - reach[1].start) * (reach[2].stop - reach[2].start)))
+    values = array if is_mask else array.astype(np.float32, copy=False)
+    for start in range(reach[0].start, reach[0].stop, planes):
+        here = (slice(start, min(start + planes, reach[0].stop)), reach[1], reach[2])
+        gaps = count[here] == 0
+        points = _apply(to_common_index, np.argwhere(gaps) + [s.start for s in here]).T
+        answer[here][gaps] = ndimage.map_coordinates(values, points, order=0 if is_mask else 1, mode="constant")

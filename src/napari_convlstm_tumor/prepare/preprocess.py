@@ -52,6 +52,10 @@ def align(series: Series, settings: Settings) -> Generator[float, None, AlignedS
         registration = _lay(visit, fixed, settings.register, note) if t != reference else _itself(note)
         yield (t + 0.6) / len(series.visits)
         _fill(aligned, t, visit, registration)
+        if not aligned.inside[t].any():
+            raise SeriesError(
+                f"Visit {t + 1} does not overlap the reference visit in space. Leave it out, or let it be registered."
+            )
         mask = visit.mask
         masks.append(None if mask is None else mask_to_grid(mask, grid, registration.ref_to_visit))
         registrations.append(registration)
@@ -143,7 +147,8 @@ def _fill(aligned: AlignedSeries, t: int, visit: Visit, registration: Registrati
         centre, scale = normalisation(image, modality)
         reached = covered(image.grid, aligned.grid, registration.ref_to_visit)
         moved = resample(image, aligned.grid, registration.ref_to_visit)
-        aligned.data[t, c] = _normalised(moved, centre, scale) * reached
+        darkest = (float(image.data.min()) - centre) / scale
+        aligned.data[t, c] = np.where(reached, _normalised(moved, centre, scale), np.float32(darkest))
         aligned.inside[t] |= reached
         aligned.centre[t, c], aligned.scale[t, c] = centre, scale
 
@@ -170,7 +175,7 @@ def _covering(native: Grid, spacing: npt.NDArray[np.float64], forced: bool) -> t
         spacing = np.maximum(spacing, min(spacing) * COARSENING)
     i, j, k = (max(1, int(n)) for n in np.round((high - low) / spacing))
     affine = np.diag([*spacing, 1.0])
-    affine[:3, 3] = low + spacing / 2
+    affine[:3, 3] = (low + high) / 2 - (np.array([i, j, k]) - 1) / 2 * spacing
     note = ""
     if not np.allclose(spacing, wanted):
         shown = " x ".join(f"{s:.2f}" for s in spacing)

@@ -113,7 +113,12 @@ def _best_start(fixed: sitk.Image, moving: sitk.Image) -> sitk.Euler3DTransform:
         sitk.CenteredTransformInitializerFilter.GEOMETRY,
         sitk.CenteredTransformInitializerFilter.MOMENTS,
     ):
-        guess = sitk.Euler3DTransform(sitk.CenteredTransformInitializer(still, moved, sitk.Euler3DTransform(), kind))
+        try:
+            guess = sitk.Euler3DTransform(
+                sitk.CenteredTransformInitializer(still, moved, sitk.Euler3DTransform(), kind)
+            )
+        except RuntimeError:  # an image without mass
+            continue
         starts.append(_centred(still, np.array(guess.TransformPoint(guess.GetCenter())) - np.array(guess.GetCenter())))
     found = []
     for start in starts:
@@ -122,7 +127,7 @@ def _best_start(fixed: sitk.Image, moving: sitk.Image) -> sitk.Euler3DTransform:
         except RuntimeError:  # the images do not overlap from this start
             continue
     if not found:
-        return starts[1]
+        return starts[-1]
     return min(found, key=lambda s: s.metric).transform
 
 
@@ -205,9 +210,9 @@ def _resampled(image: sitk.Image, to_mm: float) -> sitk.Image:
     if size == list(image.GetSize()):
         return image
     smooth = _smoothed(image, to_mm)
-    origin = image.TransformContinuousIndexToPhysicalPoint(
-        [(t / s - 1) / 2 for s, t in zip(image.GetSpacing(), spacing, strict=True)]
-    )
+    steps = [t / s for s, t in zip(image.GetSpacing(), spacing, strict=True)]
+    middle = [(n - 1) / 2 - (m - 1) / 2 * step for n, m, step in zip(image.GetSize(), size, steps, strict=True)]
+    origin = image.TransformContinuousIndexToPhysicalPoint(middle)
     return sitk.Resample(
         smooth,
         size,

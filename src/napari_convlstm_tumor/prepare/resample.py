@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from monai.data import MetaTensor
-from monai.transforms import GaussianSmooth, SpatialResample
+from monai.transforms import SpatialResample
+from scipy import ndimage
 
 from napari_convlstm_tumor.volume import FloatArray, Grid, Volume
 
@@ -17,7 +18,7 @@ ANTI_ALIAS_RATIO = 1.5
 
 
 def resample(volume: Volume, grid: Grid, grid_to_volume: FloatArray, mode: str = "bilinear") -> npt.NDArray[np.float32]:
-    """``volume`` read at the voxels of ``grid``: (I, J, K) float32, 0 outside it.
+    """``volume`` read at the voxels of ``grid``: (I, J, K) float32; outside it the edge repeated (nearest: 0).
 
     grid_to_volume: (4, 4), RAS mm of the grid's space -> RAS mm of the volume's space. mode: bilinear (linear in 3-D)
     or nearest.
@@ -27,7 +28,9 @@ def resample(volume: Volume, grid: Grid, grid_to_volume: FloatArray, mode: str =
     if mode == "bilinear":
         data = _anti_aliased(data, volume.grid, grid)
     image = MetaTensor(data[None], affine=torch.from_numpy(placed))
-    move = SpatialResample(mode=mode, padding_mode="zeros", align_corners=True, dtype=np.float32)
+    move = SpatialResample(
+        mode=mode, padding_mode="border" if mode == "bilinear" else "zeros", align_corners=True, dtype=np.float32
+    )
     moved = move(image, dst_affine=torch.from_numpy(np.array(grid.affine)), spatial_size=grid.shape)
     array: npt.NDArray[np.float32] = np.asarray(moved[0], dtype=np.float32)
     return array
@@ -40,8 +43,7 @@ def _anti_aliased(data: torch.Tensor, old: Grid, new: Grid) -> torch.Tensor:
     if np.all(coarser <= ANTI_ALIAS_RATIO):
         return data
     sigma = [float(0.5 * np.sqrt(max(r * r - 1, 0))) if r > ANTI_ALIAS_RATIO else 0.0 for r in coarser]
-    smoothed: torch.Tensor = GaussianSmooth(sigma=sigma)(data[None])
-    return torch.as_tensor(smoothed)[0]
+    return torch.from_numpy(ndimage.gaussian_filter(data.numpy(), sigma, mode="nearest"))
 
 
 def covered(source: Grid, grid: Grid, grid_to_source: FloatArray) -> npt.NDArray[Any]:
