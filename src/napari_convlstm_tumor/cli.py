@@ -101,6 +101,7 @@ def _add_train(commands: Any) -> None:
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--fields", type=int, default=120, help="growth fields to simulate and keep")
     parser.add_argument("--cell", choices=("lstm", "gru"), default="lstm")
+    parser.add_argument("--start", metavar="MODEL", help="begin a new run with the weights of this model")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--export", type=Path, metavar="FILE", help="write the weights of the run to FILE.safetensors")
     parser.set_defaults(run=_train)
@@ -201,6 +202,7 @@ def _train(options: argparse.Namespace) -> int:
         data=options.data,
         fields=options.fields,
         network=NetworkConfig(cell=options.cell),
+        start=options.start,
         device=options.device,
     )
     torch.manual_seed(plan.seed)

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
-from napari_convlstm_tumor.model.card import save_model
+from napari_convlstm_tumor.model.card import load_model, save_model
 from napari_convlstm_tumor.model.network import (
     DAYS_PER_MONTH,
     GrowthNet,
@@ -61,7 +61,10 @@ SAVE_EVERY = 250
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """One run. data: folder with brains/ and sarcoma/ (or None: simulated template brains only)."""
+    """One run. data: folder with brains/ and sarcoma/ (or None: simulated template brains only).
+
+    start: a shipped model or a .safetensors file whose weights a new run begins with; the network is then the card's.
+    """
 
     run: Path
     steps: int = 8000
@@ -70,6 +73,7 @@ class TrainOptions:
     seed: int = 1
     fields: int = 160
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    start: str | None = None
     device: str = "cpu"
     threads: int = 2
     workers: int = 1
@@ -92,7 +96,7 @@ def train(options: TrainOptions) -> Iterator[dict[str, float]]:
     anatomies = load_anatomies(options.data)
     fields = make_fields(anatomies, options.fields, options.seed, options.run.parent / "fields")
     device = torch.device(options.device)
-    network = GrowthNet(options.network).to(device)
+    network = (GrowthNet(options.network) if options.start is None else load_model(options.start).network).to(device)
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.998))
     optimiser = torch.optim.AdamW(network.parameters(), lr=options.learning_rate, weight_decay=1e-4)
