@@ -200,12 +200,16 @@ def _forecast(aligned: AlignedSeries, prediction: Prediction, growth: FloatVolum
         return replace(
             prediction, forecast_note="No forecast: no edge of the tumor could be followed to the last visit."
         )
-    expected = signed_distance_mm(mask, spacing) - mean * horizon / DAYS_PER_MONTH
+    by_network = prediction.features is not None
+    forecast = network_forecast(aligned, prediction, horizon, settings) if by_network else None
+    if forecast is None:
+        forecast = _soft_mask(signed_distance_mm(mask, spacing) - mean * horizon / DAYS_PER_MONTH)
+    how = "as fast as the network expects" if by_network else "at that speed"
     return replace(
         prediction,
-        forecast=_soft_mask(expected),
+        forecast=forecast,
         forecast_day=days[-1] + horizon,
-        forecast_note=f"The last boundary moved on at its mean front speed of {mean:.2f} mm/month for {horizon} days.",
+        forecast_note=f"The front moved at {mean:.2f} mm/month; forecast: it moves on {how} for {horizon} days.",
     )
 
 
