@@ -137,7 +137,7 @@ def training_step(network: GrowthNet, sample: Mapping[str, Any], optimiser: torc
     norm = torch.nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_LIMIT)
     if bool(torch.isfinite(norm)):
         optimiser.step()
-    return {name: float(value) for name, value in losses.items()}
+    return {name: float(value.detach()) for name, value in losses.items()}
 
 
 def sequence_losses(network: GrowthNet, sample: Mapping[str, Any]) -> dict[str, Tensor]:
