@@ -11,7 +11,8 @@ from napari_convlstm_tumor.errors import InputError, SettingsError
 from napari_convlstm_tumor.model import predict
 from napari_convlstm_tumor.model.card import save_model
 from napari_convlstm_tumor.model.network import GrowthNet, NetworkConfig
-from napari_convlstm_tumor.model.predict import pick_device, plan_windows, touching, visit_order
+from napari_convlstm_tumor.model.predict import pick_device, touching, visit_order
+from napari_convlstm_tumor.model.windows import Canvas, plan_windows, window_weight
 from napari_convlstm_tumor.series import AlignedSeries, Prompt, Registration
 from napari_convlstm_tumor.settings import Settings
 from napari_convlstm_tumor.volume import Grid
@@ -50,7 +51,7 @@ def test_window_weights_are_positive_everywhere():
     windows = plan_windows((slice(0, 200), slice(0, 100), slice(0, 64)), (16, 16, 16), 300_000)
     assert len(windows) > 1
     for window in windows:
-        weight = predict._window_weight(window, windows)
+        weight = window_weight(window, windows)
         assert weight.shape == tuple(w.stop - w.start for w in window)
         assert weight.min() > 0
 
@@ -119,7 +120,7 @@ def ball():
 def follow(found, masks, order=None):
     """Which of the network's ``found`` masks are kept when ``masks`` are given."""
     aligned = tiny_series(masks)
-    canvas = predict._Canvas.empty(aligned, 6, (2, 2, 2))
+    canvas = Canvas.empty(aligned, 6, (2, 2, 2))
     canvas.probability[:] = np.stack(found)
     drawn = predict._draw_prompts(aligned, ())
     kept = predict._follow(canvas, aligned, drawn, order or visit_order(3, sorted(drawn)))
