@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,7 @@ from napari_convlstm_tumor.prepare.register import agreement, register
 from napari_convlstm_tumor.prepare.resample import resample
 from napari_convlstm_tumor.series import AlignedSeries, Registration, Series, Visit
 from napari_convlstm_tumor.settings import Settings
+from napari_convlstm_tumor.training.evaluate import dice, filled, result_of
 from napari_convlstm_tumor.volume import FloatArray, Grid, Volume
 
 FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # ITK files are LPS
@@ -130,7 +130,7 @@ def print_glioblastoma(folder: Path) -> None:
     transforms = (IDENTITY, found.ref_to_visit)
     agreements = " | ".join(f"{agreement(second, first, m):.3f}" for m in transforms)
     overlaps = " | ".join(f"{filled_dice(visits, m):.3f}" for m in transforms)
-    aligned = finish(align(Series(folder.name, tuple(visits)), Settings()))
+    aligned = result_of(align(Series(folder.name, tuple(visits)), Settings()))
     trip = round_trip(aligned, visits[1])
     print(
         f"| {folder.name} | {agreements} | {overlaps} | {trip:.4f} "
@@ -146,14 +146,8 @@ def glioblastoma_visit(folder: Path, number: int) -> Visit:
 
 def filled_dice(visits: list[Visit], ref_to_visit: FloatArray) -> float:
     """Dice of the two masks, holes filled slice by slice, the second laid on the first."""
-    fixed, moving = (filled(mask) for v in visits if (mask := v.mask) is not None)
+    fixed, moving = (Volume(filled(m.data), m.grid) for v in visits if (m := v.mask) is not None)
     return dice(fixed.data, mask_to_grid(moving, fixed.grid, ref_to_visit))
-
-
-def filled(mask: Volume) -> Volume:
-    """Holes filled within every slice: a rim becomes the tumor it surrounds."""
-    slices = [ndimage.binary_fill_holes(mask.data[:, :, k]) for k in range(mask.grid.shape[2])]
-    return Volume(np.stack(slices, axis=2).astype(np.uint8), mask.grid)
 
 
 def round_trip(aligned: AlignedSeries, visit: Visit) -> float:
@@ -162,21 +156,6 @@ def round_trip(aligned: AlignedSeries, visit: Visit) -> float:
     if common is None or own is None:
         raise SystemExit("A glioblastoma visit has no mask.")
     return dice(to_native(common, aligned, 1, own.grid), own.data)
-
-
-def dice(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> float:
-    """Dice of two masks that are not both empty."""
-    return float(2 * np.count_nonzero((a > 0) & (b > 0)) / (np.count_nonzero(a) + np.count_nonzero(b)))
-
-
-def finish(steps: Generator[float, None, AlignedSeries]) -> AlignedSeries:
-    """What the generator returns."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            result: AlignedSeries = end.value
-            return result
 
 
 def timed(moving: Volume, fixed: Volume) -> tuple[Registration, float]:

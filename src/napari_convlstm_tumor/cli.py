@@ -9,15 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_convlstm_tumor import __version__
+from napari_convlstm_tumor import RESEARCH_USE, __version__
 from napari_convlstm_tumor.errors import SettingsError, TumorError
 from napari_convlstm_tumor.settings import Settings, add_arguments, from_arguments
 
 if TYPE_CHECKING:
     from napari_convlstm_tumor.batch import Outcome
     from napari_convlstm_tumor.series import PatientFiles
-
-RESEARCH_USE = "Research use only. Not for diagnosis or treatment decisions."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

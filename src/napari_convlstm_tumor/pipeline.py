@@ -29,13 +29,20 @@ from napari_convlstm_tumor.prepare.native import mask_to_grid, to_common_mm, to_
 from napari_convlstm_tumor.prepare.preprocess import align
 from napari_convlstm_tumor.report.tables import build_report
 from napari_convlstm_tumor.results import Analysis, load, save
-from napari_convlstm_tumor.series import AlignedSeries, FloatVolume, PatientFiles, Prediction, Prompt, Series
+from napari_convlstm_tumor.series import (
+    DAYS_PER_MONTH,
+    AlignedSeries,
+    FloatVolume,
+    PatientFiles,
+    Prediction,
+    Prompt,
+    Series,
+)
 from napari_convlstm_tumor.settings import Settings
 from napari_convlstm_tumor.volume import Volume
 
 __all__ = ["Analysis", "Segmenter", "Step", "analyse", "load", "save"]
 
-DAYS_PER_MONTH = 30.44
 PACKAGES = ("napari-convlstm-tumor", "torch", "monai", "SimpleITK", "nibabel", "numpy", "scipy", "pydicom")
 # Share of the whole time at which each step ends, for the progress bar (measured on two cores, 4 visits).
 ENDS = {"read": 0.08, "align": 0.45, "segment": 0.85, "measure": 0.98}

@@ -22,6 +22,7 @@ MODALITIES = ("t1", "t1c", "t2", "flair", "ct", "other")
 # Said by whoever notices first; the same words, so that a person reads them once.
 ONE_VISIT = "Only one visit: the tumor's volume can be given, its growth cannot."
 NO_DATES = "No dates found: growth is per visit, never per day or month."
+DAYS_PER_MONTH = 30.44
 PromptType = Literal["point", "box", "mask"]
 FloatVolume = npt.NDArray[np.float32]
 

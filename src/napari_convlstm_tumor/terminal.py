@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from napari_convlstm_tumor import RESEARCH_USE
+
 if TYPE_CHECKING:  # `info` must not wait for torch
     from napari_convlstm_tumor.batch import Outcome
     from napari_convlstm_tumor.pipeline import Step
     from napari_convlstm_tumor.series import PatientFiles
-
-RESEARCH_USE = "Research use only. Not for diagnosis or treatment decisions."
 
 
 class Screen:

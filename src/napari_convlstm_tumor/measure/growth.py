@@ -28,9 +28,9 @@ from napari_convlstm_tumor.measure.distance import (
     signed_distance_mm,
     tumor_box,
 )
+from napari_convlstm_tumor.series import DAYS_PER_MONTH
 from napari_convlstm_tumor.volume import FloatArray
 
-DAYS_PER_MONTH = 30.44
 DAYS_PER_YEAR = 365.25
 # (check) Mean tumor diameter as (2 V)^(1/3), after Pallud 2013; recalled, not read. Of a sphere it
 # is the diameter and 1.5 % more.

@@ -34,7 +34,6 @@ POOL_RATIO = 1.5
 INTENSITY_LIMIT = 4.0
 # The forecast may correct the region's mean front speed by at most this much, mm per month.
 LARGEST_CORRECTION_MM_PER_MONTH = 6.0
-DAYS_PER_MONTH = 30.44
 # Channels of the forecast head's geometry: signed distance, pointwise speed, mean speed, horizon.
 GEOMETRY_CHANNELS = 4
 

@@ -20,14 +20,13 @@ from napari_convlstm_tumor.errors import InputError, SettingsError
 from napari_convlstm_tumor.model import prompts as channels
 from napari_convlstm_tumor.model.card import Model, load_model
 from napari_convlstm_tumor.model.network import (
-    DAYS_PER_MONTH,
     INTENSITY_LIMIT,
     forecast_geometry,
     pool_strides,
     total_stride,
 )
 from napari_convlstm_tumor.model.windows import Box, Canvas, body_box, plan_windows, window_weight
-from napari_convlstm_tumor.series import AlignedSeries, FloatVolume, Prediction, Prompt
+from napari_convlstm_tumor.series import DAYS_PER_MONTH, AlignedSeries, FloatVolume, Prediction, Prompt
 from napari_convlstm_tumor.settings import Settings
 
 # Pieces of one lesion, and a lesion before and after registration, lie within this of each other.

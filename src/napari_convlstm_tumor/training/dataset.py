@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from napari_convlstm_tumor.measure.distance import signed_distance_mm
 from napari_convlstm_tumor.model import prompts
-from napari_convlstm_tumor.series import MODALITIES
+from napari_convlstm_tumor.series import DAYS_PER_MONTH, MODALITIES
 from napari_convlstm_tumor.training import simulate
 from napari_convlstm_tumor.training.anatomy import Anatomy
 from napari_convlstm_tumor.training.simulate import Scene
@@ -345,6 +345,6 @@ def mean_speeds(phi: Tensor, days: Tensor) -> Tensor:
     for t in range(1, len(phi)):
         front = phi[t].abs() < 2.0
         if bool(front.any()):
-            months = (days[t] - days[t - 1]) / simulate.DAYS_PER_MONTH
+            months = (days[t] - days[t - 1]) / DAYS_PER_MONTH
             speeds[t] = ((phi[t - 1] - phi[t])[front].mean() / months).clamp(-8, 8)
     return speeds

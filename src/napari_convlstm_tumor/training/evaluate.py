@@ -99,10 +99,10 @@ def _sarcoma(settings: Settings, data: Path | None, patients: int) -> Iterator[S
             series = read_series(find_patient(_needed(data) / "sarcoma" / case, chosen), chosen)
             truth = series.visits[0].mask
             assert truth is not None
-            aligned = replace(_result(align(series, chosen)), masks=(None,))
+            aligned = replace(result_of(align(series, chosen)), masks=(None,))
             for kind in ("click", "box"):
                 prompt = _prompt(kind, truth, 1)
-                prediction = _result(predict.segment(aligned, (prompt,), chosen))
+                prediction = result_of(predict.segment(aligned, (prompt,), chosen))
                 guess = to_native(prediction.mask(0), aligned, 0, truth.grid)
                 yield Score(f"sarcoma {modality}", kind, "network", "Dice", case, dice(guess, truth.data))
             ellipsoid = _ellipsoid(_prompt("box", truth, 1), truth.grid)
@@ -120,7 +120,7 @@ def _glioblastoma(settings: Settings, data: Path | None, patients: int) -> Itera
     del patients
     for folder in sorted((_needed(data) / "glioblastoma").glob("GBM-*")):
         series = read_series(find_patient(folder, settings), settings)
-        aligned = _result(align(series, settings))
+        aligned = result_of(align(series, settings))
         truths = [filled(v.mask.data) for v in series.visits if v.mask is not None]
         given = aligned.masks[0]
         assert given is not None
@@ -136,7 +136,7 @@ def _glioblastoma(settings: Settings, data: Path | None, patients: int) -> Itera
             "click at both": (blank, clicks),
         }
         for prompt, (there, prompts) in runs.items():
-            prediction = _result(predict.segment(there, prompts, settings))
+            prediction = result_of(predict.segment(there, prompts, settings))
             guess = filled(to_native(prediction.mask(1), aligned, 1, grid))
             yield Score("glioblastoma", prompt, "network", "Dice at visit 2", folder.name, dice(guess, truths[1]))
         persistence = to_native(filled(given).astype(np.uint8), aligned, 1, grid)
@@ -150,12 +150,12 @@ def _simulated(settings: Settings, data: Path | None, patients: int) -> Iterator
         modality = ("t1c", "flair")[seed % 2]
         plan = PatientPlan(seed, 4, "any", (modality,), (1.5, 1.5, 1.5), motion=False)
         series = _series_of(plan)
-        aligned = _result(align(series, replace(settings, register=False)))
+        aligned = result_of(align(series, replace(settings, register=False)))
         truths = np.stack([m for m in aligned.masks if m is not None])
         blank = replace(aligned, masks=(None,) * len(truths))
         name = f"simulated {modality}"
         for prompt, prompts in _simulated_prompts(truths, aligned.grid).items():
-            prediction = _result(predict.segment(blank, prompts, settings))
+            prediction = result_of(predict.segment(blank, prompts, settings))
             alone = _memory_cleared(blank, prompts, settings)
             for method, guess in (("network", prediction.probability), ("memory cleared", alone)):
                 value = float(np.mean([dice(guess[t] >= 0.5, truths[t]) for t in range(1, len(truths))]))
@@ -185,7 +185,7 @@ def _memory_cleared(aligned: AlignedSeries, prompts: tuple[Prompt, ...], setting
         if not here and prompts:
             visits.append(np.zeros(aligned.grid.shape, np.float32))  # nothing shows it what to outline
             continue
-        visits.append(_result(predict.segment(_one_visit(aligned, t), here, settings)).probability[0])
+        visits.append(result_of(predict.segment(_one_visit(aligned, t), here, settings)).probability[0])
     return np.stack(visits)
 
 
@@ -222,7 +222,7 @@ def _forecast_scores(
         native_grids=aligned.native_grids[:-1],
     )
     horizon = aligned.days[-1] - known.days[-1]
-    prediction: Prediction = _result(predict.segment(known, (), settings))
+    prediction: Prediction = result_of(predict.segment(known, (), settings))
     forecast = network_forecast(known, prediction, horizon, settings)
     if forecast is None:
         return
@@ -236,7 +236,8 @@ def _forecast_scores(
 # ---- small steps ----
 
 
-def _result(work: Generator[Any, None, Answer]) -> Answer:
+def result_of(work: Generator[Any, None, Answer]) -> Answer:
+    """What a generator returns, its progress unseen."""
     while True:
         try:
             next(work)

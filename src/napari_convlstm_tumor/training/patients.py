@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from napari_convlstm_tumor.errors import SettingsError
+from napari_convlstm_tumor.series import DAYS_PER_MONTH
 from napari_convlstm_tumor.training import simulate
 from napari_convlstm_tumor.training.anatomy import AIR, HEAD_MM, Anatomy, template_brain
 from napari_convlstm_tumor.training.dataset import sample_at
@@ -171,7 +172,7 @@ def _course(plan: PatientPlan, rng: np.random.Generator, lesions: int) -> Course
     gaps = rng.integers(35, 95, plan.visits - 1)
     days = np.concatenate([[0], np.cumsum(gaps)])
     speed = float(rng.uniform(low, high))
-    radii = np.clip(rng.uniform(*start) + speed * days / simulate.DAYS_PER_MONTH, 4, 40)
+    radii = np.clip(rng.uniform(*start) + speed * days / DAYS_PER_MONTH, 4, 40)
     return Course(tuple(int(d) for d in days), radii[None].astype(np.float32), (speed,))
 
 

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from napari_convlstm_tumor.series import DAYS_PER_MONTH
 from napari_convlstm_tumor.training.anatomy import AIR, Anatomy
 
-DAYS_PER_MONTH = 30.44
 # Front speed relative to white matter, from D(white)/D(grey) of 5-10 and v ~ sqrt(D); fluid stops the front.
 SPEED_GREY, SPEED_FLUID = 0.4, 0.04
 UNREACHED_MM = 120.0

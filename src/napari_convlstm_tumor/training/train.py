@@ -20,14 +20,15 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
+from napari_convlstm_tumor import RESEARCH_USE
 from napari_convlstm_tumor.model.card import load_model, save_model
 from napari_convlstm_tumor.model.network import (
-    DAYS_PER_MONTH,
     GrowthNet,
     NetworkConfig,
     forecast_geometry,
     pool_strides,
 )
+from napari_convlstm_tumor.series import DAYS_PER_MONTH
 from napari_convlstm_tumor.training.anatomy import Anatomy, real_brains, real_tumors, template_brain
 from napari_convlstm_tumor.training.dataset import GrowthDataset, Stage, make_fields
 
@@ -52,7 +53,7 @@ CARD = {
     ],
     "held_out": "sarcomas " + ", ".join(HELD_OUT_SARCOMAS) + "; all glioblastoma patients",
     "licence": "BSD-3-Clause; attribution as in trained_on",
-    "use": "Research use only. Not for diagnosis or treatment decisions.",
+    "use": RESEARCH_USE,
 }
 GRADIENT_LIMIT = 1.0
 FRONT_BAND_MM = 8.0  # the speed is judged this near to the front
