@@ -13,7 +13,7 @@ PACKAGE = "napari_convlstm_tumor"
 ROOT = Path(napari_convlstm_tumor.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
-CORE = {"errors", "volume", "series", "settings"}
+CORE = {"errors", "volume", "series", "settings", "analysis"}
 ROOMS = {"io", "prepare", "model", "measure"}
 # A room may import itself and the rooms named here; "__init__" is that of the package (the version).
 MAY_IMPORT = {
@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "volume": {"errors"},
     "series": {"errors", "volume"},
     "settings": {"errors", "volume", "series"},
+    "analysis": {"errors", "volume", "series", "settings"},
     **{room: CORE | {"__init__"} for room in ROOMS},
     "report": CORE | ROOMS | {"__init__"},
     "results": CORE | {"io", "report", "__init__"},

@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from napari_convlstm_tumor.analysis import Analysis
 from napari_convlstm_tumor.errors import SeriesError
 from napari_convlstm_tumor.io.prompts import read_prompts
 from napari_convlstm_tumor.io.read import read_series
@@ -28,7 +29,7 @@ from napari_convlstm_tumor.model import predict
 from napari_convlstm_tumor.prepare.native import mask_to_grid, to_common_mm, to_native
 from napari_convlstm_tumor.prepare.preprocess import align
 from napari_convlstm_tumor.report.tables import build_report
-from napari_convlstm_tumor.results import Analysis, load, save
+from napari_convlstm_tumor.results import load, save
 from napari_convlstm_tumor.series import (
     DAYS_PER_MONTH,
     AlignedSeries,

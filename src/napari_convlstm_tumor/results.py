@@ -13,7 +13,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,13 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
+from napari_convlstm_tumor.analysis import Analysis
 from napari_convlstm_tumor.errors import InputError
 from napari_convlstm_tumor.io.prompts import read_saved_prompts, write_prompts
 from napari_convlstm_tumor.io.read import read_volume
 from napari_convlstm_tumor.io.write import write_json, write_nifti, write_text
 from napari_convlstm_tumor.report.tables import report_from_json, report_json, visits_csv
-from napari_convlstm_tumor.series import FloatVolume, Prediction, Prompt, Registration, Report
+from napari_convlstm_tumor.series import FloatVolume, Prediction, Registration
 from napari_convlstm_tumor.settings import Settings
 from napari_convlstm_tumor.volume import Grid, Volume
 
@@ -37,37 +38,6 @@ PROMPTS_FILE = "prompts.json"
 PROMPT_MASKS = "prompt-masks"
 PROVENANCE_KEYS = ("versions", "settings", "device", "timings_s", "peak_memory_mb")
 OWN_NAMES = ("native", "series", "visits.csv", REPORT_FILE, RUN_FILE, RECIPE_FILE, PROMPTS_FILE, PROMPT_MASKS)
-
-
-@dataclass(frozen=True, eq=False)
-class Analysis:
-    """Everything one patient's run produced.
-
-    images: modality -> (T, I, J, K) float32 in the scanner's intensities. masks: (T, I, J, K) uint8 on grid.
-    growth: (T, I, J, K) float32 front speed since the visit before, NaN where undefined (visit 0: all NaN);
-    mm per month, or mm per visit when not dated. native_masks: per visit, on the grid of that visit's image.
-    provenance: what run.json says (versions, settings, model, device, timings, peak memory, warnings).
-    """
-
-    patient: str
-    days: tuple[int, ...]
-    dated: bool
-    grid: Grid
-    images: Mapping[str, FloatVolume]
-    masks: npt.NDArray[np.uint8]
-    growth: FloatVolume
-    prediction: Prediction
-    native_masks: tuple[Volume, ...]
-    registrations: tuple[Registration, ...]
-    report: Report
-    settings: Settings = field(default_factory=Settings)
-    prompts: tuple[Prompt, ...] = ()
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def growth_unit(self) -> str:
-        """Unit of the growth map."""
-        return "mm/month" if self.dated else "mm/visit"
 
 
 def growth_name(dated: bool) -> str:

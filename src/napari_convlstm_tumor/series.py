@@ -229,12 +229,19 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Report:
-    """Numbers of one patient: one row (a dict in column order) per visit, warnings and provenance."""
+    """Numbers of one patient: rows (dicts in column order) per visit and per lesion, warnings and provenance.
+
+    lesions: one row per lesion and visit. events: one row per thing that befell a lesion (new, vanished, split, merged).
+    responses: criterion -> one row per visit with its category, reason and what the images cannot tell.
+    """
 
     patient: str
     visits: tuple[Mapping[str, Any], ...]
     warnings: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    lesions: tuple[Mapping[str, Any], ...] = ()
+    events: tuple[Mapping[str, Any], ...] = ()
+    responses: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
 
 
 def parse_modality(name: str) -> str:
