@@ -231,7 +231,7 @@ class Prediction:
 class Report:
     """Numbers of one patient: rows (dicts in column order) per visit and per lesion, warnings and provenance.
 
-    """Numbers of one patient: rows (dicts in column order) per visit and per lesion, warnings, provenance.
+    lesions: one row per lesion and visit. events: one per thing that befell a lesion (new, vanished, split, merged).
     responses: criterion -> one row per visit with its category, reason and what the images cannot tell.
     """
 
