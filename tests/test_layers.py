@@ -136,11 +136,11 @@ def test_libraries_stay_in_their_rooms(source):
     assert {t for t in tops if room not in ONLY_IN.get(t, {room})} == set()
 
 
-def test_measure_needs_numpy_and_scipy_only(source):
+def test_measure_needs_numpy_scipy_and_cc3d_only(source):
     path, tree, room = source
     outer = {m.split(".")[0] for m in imported_by(tree, path)} - set(sys.stdlib_module_names) - {PACKAGE}
     if room == "measure":
-        assert outer <= {"numpy", "scipy"}
+        assert outer <= {"numpy", "scipy", "cc3d"}
     if room in CORE:
         assert outer <= {"numpy"}
 

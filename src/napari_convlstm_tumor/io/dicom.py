@@ -75,7 +75,7 @@ def read_dicom(paths: Sequence[Path], resample_uneven: bool = False) -> Volume:
     Refused with InputError or GeometryError: colour, several series, orientations, sizes or positions twice,
     fewer than 3 slices.
     """
-    planes = [plane for path in paths for plane in _read_planes(path)]
+    planes = [plane for path in paths for plane in read_planes(path)]
     _refuse_mixed(planes)
     axes = _axes(planes[0])
     planes.sort(key=lambda plane: float(plane.position @ axes[2]))
@@ -123,7 +123,7 @@ def read_header(path: Path, tags: Sequence[str] | None = None, with_pixels: bool
 # ---- tags ----
 
 
-def _read_planes(path: Path) -> list[Plane]:
+def read_planes(path: Path) -> list[Plane]:
     header = read_header(path, HEADER_TAGS)
     if "Rows" not in header or "Columns" not in header:
         kind = f"it is {header.Modality}" if header.get("Modality") else "it is not a DICOM image"

@@ -28,11 +28,11 @@ from napari_convlstm_tumor.volume import Grid
 GZIP_LEVEL = 1
 # NIfTI code of scanner-based coordinates: every grid of this package lies in the scanner space of a visit.
 SCANNER_CODE = 1
-STORED_TYPES = (np.dtype(np.float32), np.dtype(np.uint8))
+STORED_TYPES = (np.dtype(np.float32), np.dtype(np.uint8), np.dtype(np.uint16))
 
 
 def write_nifti(path: Path, array: npt.NDArray[Any], grid: Grid, last_axis_visits: bool = False) -> None:
-    """Write float32, uint8 or bool (as uint8) as .nii or .nii.gz, in mm, with sform and qform of code 1
+    """Write float32, uint8, uint16 or bool (as uint8) as .nii or .nii.gz, in mm, with sform and qform of code 1
     (scanner).
 
     array: (I, J, K) on ``grid``; with last_axis_visits (T, I, J, K), stored with the visit last: (I, J, K,
@@ -45,7 +45,7 @@ def write_nifti(path: Path, array: npt.NDArray[Any], grid: Grid, last_axis_visit
     if data.dtype == bool:
         data = data.astype(np.uint8)
     if data.dtype not in STORED_TYPES:
-        raise InputError(f"{path.name}: float32 or uint8 can be written, got {data.dtype}.")
+        raise InputError(f"{path.name}: float32, uint8 or uint16 can be written, got {data.dtype}.")
     image = nib.Nifti1Image(data, grid.affine)
     image.set_sform(grid.affine, code=SCANNER_CODE)
     image.set_qform(grid.affine, code=SCANNER_CODE)

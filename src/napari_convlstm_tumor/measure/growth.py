@@ -44,10 +44,11 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Rate:
-    """A slope over time: its value, and with three or more visits its standard error and 95 % interval.
+    """A slope over time: its value, its standard error and 95 % interval where they can be known, else None.
 
-    With two visits the line passes through both points and says nothing of its own error: those fields are
-    None. The interval is the scatter about the line alone (t distribution, n - 2 degrees of freedom).
+    Without known errors of the sizes the interval is the scatter about the line alone (t distribution, n - 2
+    degrees of freedom); with two visits the line passes through both points and says nothing of its own error.
+    With them see ``_slope``.
     """
 
     value: float
@@ -59,6 +60,11 @@ class Rate:
         """The same rate in another unit; factor is positive."""
         error, low, high = (None if x is None else x * factor for x in (self.standard_error, self.low, self.high))
         return Rate(self.value * factor, error, low, high)
+
+    @property
+    def within_error(self) -> bool | None:
+        """True when zero lies inside the interval: no growth that can be told from error. None without one."""
+        return None if self.low is None or self.high is None else self.low <= 0 <= self.high
 
 
 # ---- volume and diameter ----
@@ -82,15 +88,18 @@ def sphere_diameter_mm(volume: float) -> float:
 # ---- rates over two or more visits ----
 
 
-def specific_growth_rate(volumes_mm3: Sequence[float], days: Sequence[float]) -> Rate | None:
+def specific_growth_rate(
+    volumes_mm3: Sequence[float], days: Sequence[float], log_sds: Sequence[float] | None = None
+) -> Rate | None:
     """Specific growth rate per day: the slope of ln V on t; for two visits ln(V2 / V1) / dt (Mehrara 2007).
 
-    None with fewer than two visits, or when the tumor has no volume at one of them.
+    log_sds: standard deviation of ln V at every visit, of the error that differs between visits
+    (measure/uncertainty). None with fewer than two visits, or when the tumor has no volume at one of them.
     """
-    _check_series(volumes_mm3, days)
+    _check_series(volumes_mm3, days, log_sds)
     if len(volumes_mm3) < 2 or min(volumes_mm3) == 0:
         return None
-    return _slope([math.log(v) for v in volumes_mm3], days)
+    return _slope([math.log(v) for v in volumes_mm3], days, log_sds)
 
 
 def vdt_days(sgr_per_day: float | None) -> float | None:
@@ -100,16 +109,21 @@ def vdt_days(sgr_per_day: float | None) -> float | None:
     return math.log(2) / sgr_per_day
 
 
-def diameter_rate(volumes_mm3: Sequence[float], days: Sequence[float]) -> Rate | None:
+def diameter_rate(
+    volumes_mm3: Sequence[float], days: Sequence[float], log_sds: Sequence[float] | None = None
+) -> Rate | None:
     """Slope of the mean tumor diameter on t, in mm per day (Mandonnet 2003, Pallud 2013).
 
-    None with fewer than two visits, or when the tumor has no volume at one of them: a tumor that appears or
-    vanishes has a diameter of 0 for an unknown part of the interval.
+    log_sds: as in specific_growth_rate; a diameter has a third of the relative error of its volume. None with
+    fewer than two visits, or when the tumor has no volume at one of them: a tumor that appears or vanishes has a
+    diameter of 0 for an unknown part of the interval.
     """
-    _check_series(volumes_mm3, days)
+    _check_series(volumes_mm3, days, log_sds)
     if len(volumes_mm3) < 2 or min(volumes_mm3) == 0:
         return None
-    return _slope([mean_tumor_diameter_mm(v) for v in volumes_mm3], days)
+    diameters = [mean_tumor_diameter_mm(v) for v in volumes_mm3]
+    errors = None if log_sds is None else [d * sd / 3 for d, sd in zip(diameters, log_sds, strict=True)]
+    return _slope(diameters, days, errors)
 
 
 def vde_mm_per_year(volumes_mm3: Sequence[float], days: Sequence[float]) -> Rate | None:
@@ -118,24 +132,41 @@ def vde_mm_per_year(volumes_mm3: Sequence[float], days: Sequence[float]) -> Rate
     return None if rate is None else rate.times(DAYS_PER_YEAR)
 
 
-def _slope(values: Sequence[float], days: Sequence[float]) -> Rate:
-    """Least-squares slope of values on days with its standard error and interval."""
+def _slope(values: Sequence[float], days: Sequence[float], sds: Sequence[float] | None = None) -> Rate:
+    """Least-squares slope of values on days with its standard error and interval.
+
+    sds: known error of each value. The slope's variance is then that which follows from them, plus what the
+    scatter about the line shows beyond it (growth that is not steady), never less: few visits that happen to lie
+    on a line prove no precision. The first part is known, the second has n - 2 degrees of freedom; those of the
+    sum, for its t distribution, are by Welch and Satterthwaite.
+    """
     t = np.asarray(days, dtype=np.float64) - np.mean(days)
     y = np.asarray(values, dtype=np.float64) - np.mean(values)
     spread = float(t @ t)
     slope = float(t @ y) / spread
     freedom = len(t) - 2
-    if freedom < 1:
-        return Rate(slope)
     residual = y - slope * t
-    error = math.sqrt(float(residual @ residual) / freedom / spread)
-    reach = float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2)) * error
+    scatter = float(residual @ residual) / freedom / spread if freedom > 0 else 0.0
+    if sds is None:
+        return _with_interval(slope, scatter, freedom) if freedom > 0 else Rate(slope)
+    measured = float(t**2 @ np.square(sds)) / spread**2
+    excess = max(0.0, scatter - measured)
+    total = measured + excess
+    return _with_interval(slope, total, freedom * (total / excess) ** 2 if excess > 0 else math.inf)
+
+
+def _with_interval(slope: float, variance: float, freedom: float) -> Rate:
+    error, level = math.sqrt(variance), (1 + CONFIDENCE) / 2
+    quantile = special.stdtrit(freedom, level) if math.isfinite(freedom) else special.ndtri(level)
+    reach = float(quantile) * error
     return Rate(slope, error, slope - reach, slope + reach)
 
 
-def _check_series(volumes_mm3: Sequence[float], days: Sequence[float]) -> None:
+def _check_series(volumes_mm3: Sequence[float], days: Sequence[float], log_sds: Sequence[float] | None = None) -> None:
     if len(volumes_mm3) != len(days):
         raise InputError(f"{len(volumes_mm3)} volumes for {len(days)} days; give one volume per visit.")
+    if log_sds is not None and (len(log_sds) != len(days) or any(not (math.isfinite(s) and s >= 0) for s in log_sds)):
+        raise InputError(f"Errors are finite, not negative and one per visit, got {[float(s) for s in log_sds]}.")
     if any(not math.isfinite(v) or v < 0 for v in volumes_mm3):
         raise InputError(f"Volumes are finite and not negative, got {[float(v) for v in volumes_mm3]}.")
     if any(b <= a for a, b in pairwise(days)):
