@@ -1,10 +1,19 @@
-"""The forecast baselines on spheres: what each must give, and when it must stay silent."""
+"""The forecasts from masks, on spheres and curves: what each must give, and when it must stay silent."""
 
 import numpy as np
 import pytest
 
 from napari_convlstm_tumor.errors import InputError
-from napari_convlstm_tumor.measure.forecast import BASELINES, forecast_masks
+from napari_convlstm_tumor.measure.distance import signed_distance_mm
+from napari_convlstm_tumor.measure.forecast import (
+    BASELINES,
+    MODELS,
+    expected_front,
+    forecast,
+    forecast_masks,
+    forecasts,
+)
+from napari_convlstm_tumor.measure.gompertz import Gompertz, fit_gompertz
 
 SHAPE = (44, 44, 22)
 SPACING = (1.0, 1.0, 2.0)
@@ -23,7 +32,7 @@ def dice(a, b):
 @pytest.mark.parametrize(("radii", "expected"), [((9, 11), 13.0), ((13, 11), 9.0)])
 def test_a_steady_sphere_is_foreseen(radii, expected):
     found = forecast_masks([ball(r) for r in radii], (0, 30), SPACING, 30)
-    assert tuple(found) == BASELINES
+    assert tuple(found) == BASELINES[:-1]  # two visits show no fading
     truth = ball(expected)
     np.testing.assert_array_equal(found["persistence"], ball(radii[1]))
     assert dice(found["linear_mean"], truth) > 0.95
@@ -61,7 +70,7 @@ def test_only_the_ratio_of_horizon_and_interval_counts():
         forecast_masks(masks, (0, 60), SPACING, 60),
         forecast_masks(masks, (0, 1), SPACING, 1),
     )
-    for name in BASELINES:
+    for name in BASELINES[:-1]:
         np.testing.assert_array_equal(in_days[name], in_visits[name], err_msg=name)
 
 
@@ -100,3 +109,136 @@ def test_a_new_lesion_does_not_speed_up_the_old_one():
 def test_bad_horizons_are_refused(horizon):
     with pytest.raises(InputError, match="horizon"):
         forecast_masks([ball(5)], (0,), SPACING, horizon)
+
+
+# ---- what a forecast carries ----
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_forecast_is_a_boundary_and_a_volume(model):
+    found = forecast([ball(8), ball(9), ball(10)], (0, 30, 60), SPACING, 15, model)
+    assert found.mask.shape == SHAPE
+    assert found.volume_mm3 == pytest.approx(found.mask.sum() * 2.0, rel=0.01)
+    assert found.motion_mm == pytest.approx(0.5, abs=0.15)  # 1 mm in 30 days, half of that ahead
+    assert (found.model, found.horizon_days, found.spacing_mm) == (model, 15, SPACING)
+
+
+def test_every_model_names_itself_or_its_reason():
+    found = forecasts([ball(8), ball(10)], (0, 30), SPACING, 30)
+    assert tuple(found.made) == MODELS[:-1]
+    assert found.missing == {"gompertz": "No gompertz forecast: a curve that levels off needs 3 visits, there are 2."}
+
+
+@pytest.mark.parametrize(
+    ("masks", "model", "reason"),
+    [
+        ([ball(9)], "linear", "a single visit shows no growth"),
+        ([ball(9)], "gompertz", "a single visit shows no growth"),
+        ([EMPTY, ball(9)], "linear", "no edge of the tumor could be followed"),
+        ([EMPTY, ball(9)], "exponential", "no volume at one of the visits"),
+        ([ball(9), FULL], "exponential", "no edge of the tumor is in view"),
+        ([ball(4, (-16, 0, 0)), ball(5, (16, 0, 0))], "linear pointwise", "no edge of the tumor could be followed"),
+    ],
+)
+def test_a_missing_forecast_says_why(masks, model, reason):
+    found = forecasts(masks, range(len(masks)), SPACING, 1, (model,))
+    assert not found.made
+    assert reason in found.missing[model]
+    assert forecast(masks, range(len(masks)), SPACING, 1, model) is None
+
+
+def test_the_motion_of_a_lesion_that_was_not_followed_is_unknown():
+    assert forecast([ball(4, (-16, 0, 0)), ball(5, (16, 0, 0))], (0, 30), SPACING, 30, "exponential").motion_mm is None
+
+
+def test_unknown_models_are_refused():
+    with pytest.raises(InputError, match="Unknown forecast model 'crystal ball'"):
+        forecast([ball(5)], (0,), SPACING, 1, "crystal ball")
+
+
+@pytest.mark.parametrize("days", [(0, 0), (30, 0), (0,)])
+def test_bad_days_are_refused(days):
+    with pytest.raises(InputError):
+        forecast([ball(5), ball(6)], days, SPACING, 1, "linear")
+
+
+@pytest.mark.parametrize(("speed", "radius"), [(3.0, 13.0), (-3.0, 7.0), (-20.0, 0.0)])
+def test_a_front_moves_as_fast_as_expected(speed, radius):
+    found = expected_front(signed_distance_mm(ball(10), SPACING), speed, SPACING, 30.44, last_mean_speed=2.0)
+    assert found.volume_mm3 == pytest.approx(4 / 3 * np.pi * radius**3, rel=0.06)
+    assert found.motion_mm == pytest.approx(2.0)
+    assert np.isfinite(found.phi).all()
+
+
+# ---- Gompertz ----
+
+
+@pytest.mark.parametrize(
+    ("start", "limit", "decay", "days"),
+    [
+        (1000, 40_000, 0.01, (0, 60, 150)),  # three visits pass through the curve
+        (1000, 40_000, 0.01, (0, 20, 60, 110, 300)),
+        (500, 900, 0.05, (0, 14, 28)),  # nearly levelled off
+        (30_000, 4_000, 0.012, (0, 45, 100, 160)),  # shrinks towards a rest
+        (2000, 10**7, 0.001, (0, 30, 90)),  # nearly exponential
+    ],
+)
+def test_gompertz_finds_the_curve_again(start, limit, decay, days):
+    def volume(t):
+        return limit * np.exp(-np.log(limit / start) * np.exp(-decay * t))
+
+    curve = fit_gompertz([volume(t) for t in days], days)
+    assert curve.decay == pytest.approx(decay, rel=1e-3)
+    assert curve.log_limit == pytest.approx(np.log(limit), rel=2e-3)
+    assert np.exp(curve.log_volume(days[-1] + 90)) == pytest.approx(volume(days[-1] + 90), rel=1e-3)
+
+
+@pytest.mark.parametrize("rate", [0.02, -0.02])
+def test_gompertz_of_an_exponential_is_one(rate):
+    days = (0, 30, 75, 90)
+    curve = fit_gompertz([1000 * np.exp(rate * t) for t in days], days)
+    assert np.exp(curve.log_volume(180)) == pytest.approx(1000 * np.exp(rate * 180), rel=1e-3)
+
+
+def test_growth_that_speeds_up_is_no_more_than_exponential():
+    curve = fit_gompertz([1000, 1100, 2000], (0, 30, 60))
+    slope = np.polyfit((0, 30, 60), np.log([1000, 1100, 2000]), 1)[0]
+    assert curve.decay == pytest.approx(0, abs=1e-6)
+    assert curve.rate == pytest.approx(slope, rel=1e-3)
+    assert curve.log_limit > 50
+
+
+def test_a_volume_that_has_stopped_stays():
+    curve = fit_gompertz([1000, 3000, 3000, 3000], (0, 30, 60, 90))
+    assert np.exp(curve.log_volume(1000)) == pytest.approx(3000, rel=0.01)
+    flat = fit_gompertz([3000, 3000, 3000], (0, 30, 60))
+    assert np.exp(flat.log_volume(1000)) == pytest.approx(3000)
+    assert flat.log_limit == pytest.approx(np.log(3000))
+
+
+def test_gompertz_depends_on_neither_the_unit_of_time_nor_of_volume():
+    curve = fit_gompertz([1000, 1800, 2300, 2500], (0, 30, 80, 130))
+    other = fit_gompertz([1.0, 1.8, 2.3, 2.5], (5, 6, 5 + 80 / 30, 5 + 130 / 30))
+    assert other.decay == pytest.approx(30 * curve.decay, rel=1e-4)
+    assert other.log_volume(6) - np.log(2.5) == pytest.approx(curve.log_volume(180) - np.log(2500), abs=1e-4)
+
+
+@pytest.mark.parametrize(("volumes", "days"), [([5, 6], (0, 1)), ([5], (0,)), ([0, 5, 6], (0, 1, 2))])
+def test_gompertz_does_not_guess(volumes, days):
+    assert fit_gompertz(volumes, days) is None
+
+
+def test_the_gompertz_mask_reaches_the_volume_of_the_curve():
+    masks = [ball(7), ball(9), ball(10)]
+    voxels = [float(m.sum()) for m in masks]
+    found = forecast(masks, (0, 40, 80), SPACING, 40, "gompertz")
+    curve = fit_gompertz(voxels, (0, 40, 80))
+    assert found.volume_mm3 == pytest.approx(2 * np.exp(curve.log_volume(120)), rel=1e-6)
+    assert found.mask.sum() * 2 == pytest.approx(found.volume_mm3, rel=0.02)
+    slower = forecast(masks, (0, 40, 80), SPACING, 40, "exponential")
+    assert masks[-1].sum() < found.mask.sum() < slower.mask.sum()
+
+
+def test_a_curve_without_fading_has_no_limit():
+    assert Gompertz(0.0, 0.1, 0.0).log_limit == np.inf
+    assert Gompertz(0.0, -0.1, 0.0).log_limit == -np.inf
