@@ -23,7 +23,7 @@ MODALITIES = ("t1", "t1c", "t2", "flair", "ct", "other")
 ONE_VISIT = "Only one visit: the tumor's volume can be given, its growth cannot."
 NO_DATES = "No dates found: growth is per visit, never per day or month."
 DAYS_PER_MONTH = 30.44
-PromptType = Literal["point", "box", "mask"]
+PromptType = Literal["point", "box", "mask", "scribble"]
 FloatVolume = npt.NDArray[np.float32]
 
 
@@ -137,8 +137,8 @@ class Series:
 class Prompt:
     """A person's hint where the tumor is.
 
-    visit: 1-based, in the order of time. ras_mm: (3,) for a point, (2, 3) for a box, in that visit's own scanner
-    space. mask: for type "mask", on any grid in that visit's scanner space.
+    visit: 1-based, in the order of time. ras_mm: (3,) for a point, (2, 3) for a box, (N, 3) for the corners of a
+    scribbled line, in that visit's own scanner space. mask: for type "mask", on any grid in that visit's scanner space.
     """
 
     visit: int
@@ -203,13 +203,21 @@ class AlignedSeries:
         return self.data[visit, channel] * self.scale[visit, channel] + self.centre[visit, channel]
 
 
+@dataclass(frozen=True)
+class Look:
+    """The part of the common grid that the network worked on (voxels), and the voxels (I, J, K) it was averaged to."""
+
+    box: tuple[slice, slice, slice]
+    shape: tuple[int, int, int]
+
+
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """What a segmenter answers for an AlignedSeries.
 
     probability: (T, I, J, K) float32 in 0..1. forecast: (I, J, K) float32 probability of tumor at forecast_day, or
     None with the reason in forecast_note. model: name and sha256 of the weights, or "masks given".
-    features: what the network's forecast head needs of the last visit; only model/ reads it.
+    features: what the network's forecast head needs of the last visit, on the grid of look; only model/ reads them.
     """
 
     probability: FloatVolume
@@ -221,6 +229,7 @@ class Prediction:
     forecast_note: str = ""
     warnings: tuple[str, ...] = ()
     features: npt.NDArray[np.float16] | None = None
+    look: Look | None = None
 
     def mask(self, visit: int) -> npt.NDArray[np.uint8]:
         """Mask (I, J, K) of a 0-based visit: probability at least 0.5."""
@@ -233,6 +242,7 @@ class Report:
 
     lesions: one row per lesion and visit. events: one per thing that befell a lesion (new, vanished, split, merged).
     responses: criterion -> one row per visit with its category, reason and what the images cannot tell.
+    forecasts: one row per model, the one to trust first: method, day, volume with its band, and why there is none.
     """
 
     patient: str
@@ -242,6 +252,7 @@ class Report:
     lesions: tuple[Mapping[str, Any], ...] = ()
     events: tuple[Mapping[str, Any], ...] = ()
     responses: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
+    forecasts: tuple[Mapping[str, Any], ...] = ()
 
 
 def parse_modality(name: str) -> str:

@@ -66,8 +66,8 @@ def test_an_empty_list_is_no_prompts(tmp_path, series):
         ("[{", "not valid JSON: .* in line 1"),
         ("{}", "holds one dict, a list"),
         ([3], "Entry 1: 3 is no prompt"),
-        ([point(1, -5, 40), {"visit": 1}], "Entry 2: The type is None; it is one of point, box, mask"),
-        ([{"visit": 1, "type": "scribble"}], "Entry 1: The type is 'scribble'"),
+        ([point(1, -5, 40), {"visit": 1}], "Entry 2: The type is None; it is one of point, box, scribble, mask"),
+        ([{"visit": 1, "type": "lasso"}], "Entry 1: The type is 'lasso'"),
         ([{"type": "point", "ras_mm": [0, 0, 0]}], "Entry 1: A point needs 'visit'"),
         ([{"visit": 1, "type": "box"}], "Entry 1: A box needs 'ras_mm'"),
         ([point(1, -5, 40, label=0)], "Entry 1: Unknown key 'label'"),
@@ -132,3 +132,14 @@ def test_round_trip(tmp_path, series):
     mask = Prompt(1, "mask", mask=Volume(np.zeros(STRAIGHT.shape, np.uint8), STRAIGHT))
     with pytest.raises(InputError, match=re.escape("Prompt 1 is a mask")):
         write_prompts(tmp_path / "p.json", [mask])
+
+
+def test_a_scribble_is_a_line_of_two_or_more_points(tmp_path, series):
+    path = tmp_path / "prompts.json"
+    line = [[1.0, -5.0, 40.0], [2.0, -5.0, 40.0], [2.0, -4.0, 41.0]]
+    path.write_text(json.dumps([{"visit": 1, "type": "scribble", "ras_mm": line}]))
+    (prompt,) = read_prompts(path, series)
+    assert prompt.type == "scribble" and prompt.ras_mm.tolist() == line
+    path.write_text(json.dumps([{"visit": 1, "type": "scribble", "ras_mm": line[:1]}]))
+    with pytest.raises(InputError, match="a scribble has"):
+        read_prompts(path, series)

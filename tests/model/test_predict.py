@@ -10,8 +10,9 @@ import torch
 from napari_convlstm_tumor.errors import InputError, SettingsError
 from napari_convlstm_tumor.model import predict
 from napari_convlstm_tumor.model.card import save_model
+from napari_convlstm_tumor.model.follow import follow, touching
 from napari_convlstm_tumor.model.network import GrowthNet, NetworkConfig
-from napari_convlstm_tumor.model.predict import pick_device, touching, visit_order
+from napari_convlstm_tumor.model.predict import pick_device, visit_order
 from napari_convlstm_tumor.model.windows import Canvas, plan_windows, window_weight
 from napari_convlstm_tumor.series import AlignedSeries, Prompt, Registration
 from napari_convlstm_tumor.settings import Settings
@@ -117,13 +118,13 @@ def ball():
     return mask
 
 
-def follow(found, masks, order=None):
+def followed(found, masks, order=None):
     """Which of the network's ``found`` masks are kept when ``masks`` are given."""
     aligned = tiny_series(masks)
     canvas = Canvas.empty(aligned, 6, (2, 2, 2))
     canvas.probability[:] = np.stack(found)
     drawn = predict._draw_prompts(aligned, ())
-    kept = predict._follow(canvas, aligned, drawn, order or visit_order(3, sorted(drawn)))
+    kept = follow(canvas.probability, aligned, drawn, order or visit_order(3, sorted(drawn)))
     return None if kept is None else [bool((k & (f > 0)).any()) for k, f in zip(kept, found, strict=True)]
 
 
@@ -145,7 +146,7 @@ NOTHING = np.zeros((24, 24, 12), np.uint8)
     ],
 )
 def test_lesions_are_followed_from_given_masks(found, masks, expected, reason):
-    assert follow(found, masks) == expected, reason
+    assert followed(found, masks) == expected, reason
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from napari_convlstm_tumor.io.discover import find_patient
 from napari_convlstm_tumor.model.network import GrowthNet, NetworkConfig
 from napari_convlstm_tumor.training import simulate, train
 from napari_convlstm_tumor.training.anatomy import Anatomy
-from napari_convlstm_tumor.training.dataset import GrowthDataset, Stage, draw_crop, make_fields
+from napari_convlstm_tumor.training.dataset import GrowthDataset, Stage, draw_crop, half, make_fields
 from napari_convlstm_tumor.training.patients import PatientPlan, simulate_patient, write_patient
 
 SMALL = NetworkConfig(channels=(8, 12, 16, 16, 16), hidden=(4, 4, 6, 6))
@@ -84,9 +84,16 @@ def test_a_sample_is_consistent(dataset):
 def test_crops_fit_the_poolings():
     rng = np.random.default_rng(0)
     for native in ((1.0, 1.0, 1.0), (1.5, 1.5, 3.3)):
-        for _ in range(50):
-            crop, _, _ = draw_crop(rng, native)
+        for extent in np.linspace(3, 250, 50):
+            crop, spacing, _ = draw_crop(float(extent), rng, native)
             assert all(n % 16 == 0 for n in crop)
+            assert min(spacing) >= 0.8 * native[0]
+
+
+def test_half_an_anatomy_is_the_same_place(brain):
+    small = half(brain)
+    assert small.spacing_mm == (2.0, 2.0, 2.0)
+    assert small.tissue[1].mean() == pytest.approx(brain.tissue[1].mean(), rel=0.02)
 
 
 def test_training_learns_and_goes_on_where_it_stood(dataset, brain, tmp_path, monkeypatch):

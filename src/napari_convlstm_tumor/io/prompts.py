@@ -1,9 +1,9 @@
 """The prompts file: where a person says the tumor is, checked against the images of the visits.
 
 A JSON list of ``{"visit": 1, "type": "point", "ras_mm": [x, y, z]}``, ``{"visit": 1, "type": "box", "ras_mm":
-[[x, y, z], [x, y, z]]}`` (two opposite corners) and ``{"visit": 1, "type": "mask", "path": "mask.nii.gz"}``
-(path relative to the JSON file); millimetres in that visit's own scanner space, RAS+; visits count from 1 in
-the order of time.
+[[x, y, z], [x, y, z]]}`` (two opposite corners), ``"scribble"`` (two or more corners of a line drawn within the
+tumor) and ``{"visit": 1, "type": "mask", "path": "mask.nii.gz"}`` (path relative to the JSON file); millimetres in that
+visit's own scanner space, RAS+; visits count from 1 in the order of time.
 """
 
 from __future__ import annotations
@@ -24,9 +24,13 @@ from napari_convlstm_tumor.series import Prompt, Series, Visit
 from napari_convlstm_tumor.volume import Grid, Volume
 
 # The keys an entry of each type has; another key (a negative click, a label) would be silently lost.
-KEYS = {"point": "ras_mm", "box": "ras_mm", "mask": "path"}
-SHAPES = {"point": (3,), "box": (2, 3)}
-WRITTEN = {"point": "[x, y, z]", "box": "[[x, y, z], [x, y, z]]"}
+KEYS = {"point": "ras_mm", "box": "ras_mm", "scribble": "ras_mm", "mask": "path"}
+SHAPES: dict[str, tuple[int | None, ...]] = {"point": (3,), "box": (2, 3), "scribble": (None, 3)}
+WRITTEN = {
+    "point": "[x, y, z]",
+    "box": "[[x, y, z], [x, y, z]]",
+    "scribble": "[[x, y, z], [x, y, z], ...]",
+}
 # A box flatter than this holds no voxel for certain.
 THINNEST_BOX_MM = 0.01
 
@@ -105,6 +109,10 @@ def _prompt(entry: Any, folder: Path, series: Series) -> Prompt:
     if kind == "point":
         _check_point(ras_mm, number, visit)
         return Prompt(number, "point", ras_mm)
+    if kind == "scribble":
+        for corner in ras_mm:
+            _check_point(corner, number, visit)
+        return Prompt(number, "scribble", ras_mm)
     _check_box(ras_mm, number, visit)
     return Prompt(number, "box", np.sort(ras_mm, axis=0))
 
@@ -129,9 +137,16 @@ def _coordinates(value: Any, kind: str) -> npt.NDArray[np.float64]:
         array = np.array(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"ras_mm is {value!r}; a {kind} has {WRITTEN[kind]} in mm.") from error
-    if array.shape != SHAPES[kind] or not np.all(np.isfinite(array)):
+    if not _fits(array.shape, SHAPES[kind]) or not np.all(np.isfinite(array)):
         raise InputError(f"ras_mm is {value!r}; a {kind} has {WRITTEN[kind]}, finite numbers in mm.")
     return array
+
+
+def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+    """The shape asked for; where that says None, two or more."""
+    return len(shape) == len(wanted) and all(
+        n == w or (w is None and n >= 2) for n, w in zip(shape, wanted, strict=True)
+    )
 
 
 def _check_point(ras_mm: npt.NDArray[np.float64], number: int, visit: Visit) -> None:

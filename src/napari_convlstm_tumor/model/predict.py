@@ -1,24 +1,29 @@
-"""The shipped network on one patient: device, precision, windows, prompts carried over the visits.
+"""The shipped network on one patient: device, precision, looks, windows, prompts carried over the visits.
 
-The memory needed does not grow with the number of visits: one visit is in the network at a time and only the
-recurrent state goes on. A body that fits is taken in one pass; a larger one in overlapping windows.
+The network works where the lesion is, on voxels that suit its size (model/looks). Without a prompt it looks over the
+whole grid first and then at each thing it found, as if a person had clicked there. The memory needed does not grow with
+the number of visits: one visit is in the network at a time and only the recurrent state goes on.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
 from napari_convlstm_tumor.errors import InputError, SettingsError
+from napari_convlstm_tumor.model import looks
 from napari_convlstm_tumor.model import prompts as channels
 from napari_convlstm_tumor.model.card import Model, load_model
+from napari_convlstm_tumor.model.follow import follow, places_found
 from napari_convlstm_tumor.model.network import (
     INTENSITY_LIMIT,
     forecast_geometry,
@@ -26,12 +31,15 @@ from napari_convlstm_tumor.model.network import (
     total_stride,
 )
 from napari_convlstm_tumor.model.windows import Box, Canvas, body_box, plan_windows, window_weight
-from napari_convlstm_tumor.series import DAYS_PER_MONTH, AlignedSeries, FloatVolume, Prediction, Prompt
+from napari_convlstm_tumor.series import DAYS_PER_MONTH, AlignedSeries, FloatVolume, Look, Prediction, Prompt
 from napari_convlstm_tumor.settings import Settings
+from napari_convlstm_tumor.volume import FloatArray, Grid
 
-# Pieces of one lesion, and a lesion before and after registration, lie within this of each other.
-JOIN_MM = 4.0
-CLICK_REACH = 0.3  # of the near map: within 6 mm of a click
+# Without a prompt, something smaller than this is not taken for a lesion, and at most so many are.
+SMALLEST_FOUND_MM3 = 150.0
+MOST_FOUND = 4
+# A scribbled line is drawn as clicks this far apart.
+SCRIBBLE_STEP_MM = 4.0
 
 
 def pick_device(name: str) -> torch.device:
@@ -53,7 +61,7 @@ def cached_model(name: str, device: torch.device) -> Model:
 def segment(
     aligned: AlignedSeries, prompts: tuple[Prompt, ...], settings: Settings
 ) -> Generator[float, None, Prediction]:
-    """Tumor probability at every visit; yields the fraction done after each visit.
+    """Tumor probability at every visit; yields the fraction done after each visit of each look.
 
     prompts: in the space of the common grid (pipeline brings them there). Masks in ``aligned`` are prompts too, and
     stand as they are in the answer. Raises InputError when the network cannot work without a prompt on these images.
@@ -61,19 +69,124 @@ def segment(
     device = pick_device(settings.device)
     model = cached_model(settings.model, device)
     _refuse_blind_run(model, aligned, prompts)
+    if _is_prompted(aligned, prompts):
+        answer = yield from _prompted(model, aligned, prompts, device, 0.0, 1.0)
+    else:
+        answer = yield from _automatic(model, aligned, device)
+    probability = answer.probability
+    for visit, mask in enumerate(aligned.masks):
+        if mask is None:
+            probability[visit] *= aligned.inside[visit]
+        else:
+            probability[visit] = mask
+    warnings = _cautions(aligned, prompts, answer.lost)
+    return Prediction(
+        probability,
+        aligned.days,
+        aligned.grid,
+        model.id,
+        warnings=warnings,
+        features=answer.features,
+        look=answer.look,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Answer:
+    """What one look (or several) gave: probability on the common grid, and 0-based visits where the lesion was lost."""
+
+    probability: FloatVolume
+    features: npt.NDArray[np.float16]
+    look: Look
+    lost: tuple[int, ...] = ()
+
+
+def _prompted(
+    model: Model, aligned: AlignedSeries, prompts: tuple[Prompt, ...], device: torch.device, start: float, end: float
+) -> Generator[float, None, _Answer]:
+    """The lesions that prompts and given masks point at, looked at until the look suits their size."""
+    look = looks.first_look(aligned.grid)
+    known = _prompted_bounds(aligned, prompts)
+    if known is not None:
+        look = looks.look_at(aligned.grid, *known)
+    points = [_from_corner(p.ras_mm, aligned.grid) for p in prompts if p.type == "point" and p.ras_mm is not None]
+    for n in range(looks.LOOKS):
+        low, high = (start + (end - start) * (1 - 0.4**m) for m in (n, n + 1))
+        answer, found = yield from _one_look(model, aligned, prompts, look, device, low, high)
+        better = looks.next_look(look, aligned.grid, found, points) if n + 1 < looks.LOOKS else None
+        if better is None:
+            break
+        look = better
+    return answer
+
+
+def _automatic(model: Model, aligned: AlignedSeries, device: torch.device) -> Generator[float, None, _Answer]:
+    """A wide look without a prompt, then a look at every place it found."""
+    wide = looks.first_look(aligned.grid)
+    answer, found = yield from _one_look(model, aligned, (), wide, device, 0.0, 0.3)
+    small = looks.seen_through(wide, aligned)
+    places = places_found(found.astype(np.float32), small.grid.spacing_mm, SMALLEST_FOUND_MM3, MOST_FOUND)
+    answers = []
+    for n, (visit, voxel) in enumerate(places):
+        click = Prompt(visit + 1, "point", small.grid.to_mm(voxel))
+        low, high = (0.3 + 0.7 * (n + m) / len(places) for m in (0, 1))
+        answers.append((yield from _prompted(model, aligned, (click,), device, low, high)))
+    if not answers:
+        return replace(answer, probability=np.zeros_like(answer.probability))
+    best = np.max([a.probability for a in answers], axis=0)
+    return replace(answers[0], probability=best)  # the largest lesion's features serve the forecast
+
+
+def _one_look(
+    model: Model,
+    aligned: AlignedSeries,
+    prompts: tuple[Prompt, ...],
+    look: Look,
+    device: torch.device,
+    start: float,
+    end: float,
+) -> Generator[float, None, tuple[_Answer, npt.NDArray[np.bool_]]]:
+    """The network over all visits through one look; also what it found there, (T, *look.shape) bool."""
+    small = looks.seen_through(look, aligned)
+    drawn = _draw_prompts(small, looks.prompts_through(look, prompts, aligned.grid))
+    order = visit_order(len(aligned.days), sorted(drawn))
+    canvas = yield from _fill_canvas(model, small, drawn, order, device, start, end)
+    kept = follow(canvas.probability, small, drawn, order)
+    allowed = small.inside if kept is None else small.inside & kept
+    lost = [
+        visit
+        for visit, mask in enumerate(aligned.masks)
+        if mask is None
+        and (canvas.probability[visit] >= 0.5).any()
+        and not (canvas.probability[visit] * allowed[visit] >= 0.5).any()
+    ]
+    answer = canvas.probability * allowed
+    found = np.stack([a >= 0.5 if m is None else m > 0 for a, m in zip(answer, small.masks, strict=True)])
+    whole = np.stack([looks.grow(frame, look, aligned.grid) for frame in answer])
+    return _Answer(whole, canvas.features, look, tuple(lost)), found
+
+
+def _fill_canvas(
+    model: Model,
+    aligned: AlignedSeries,
+    drawn: dict[int, tuple[Tensor, Tensor]],
+    order: list[tuple[int, int | None]],
+    device: torch.device,
+    start: float,
+    end: float,
+) -> Generator[float, None, Canvas]:
+    """The network's answer for every visit, window by window."""
     spacing, levels = aligned.grid.spacing_mm, model.network.levels - 1
     stride = total_stride(spacing, levels)
     windows = plan_windows(body_box(aligned), stride)
     canvas = Canvas.empty(aligned, model.network.config.channels[1], pool_strides(spacing, levels)[0])
-    drawn = _draw_prompts(aligned, prompts)
-    order = visit_order(len(aligned.days), sorted(drawn))
     for n, window in enumerate(windows):
         weight = window_weight(window, windows)
         for done, (visit, part) in enumerate(_run(model, aligned, drawn, order, window, stride, device), start=1):
             canvas.add(visit, window, part, weight, keep_features=visit == len(aligned.days) - 1)
-            yield (n + done / (len(order))) / len(windows)
+            yield start + (end - start) * (n + done / len(order)) / len(windows)
     canvas.probability /= np.maximum(canvas.weight, np.float32(1e-6))
-    return _answer(aligned, canvas, model, _follow(canvas, aligned, drawn, order), prompts)
+    return canvas
 
 
 def expected_speed(
@@ -91,22 +204,23 @@ def expected_speed(
     """
     device = pick_device(settings.device)
     network = cached_model(settings.model, device).network
-    stride = pool_strides(prediction.grid.spacing_mm, network.levels - 1)[0]
+    look = prediction.look
+    assert look is not None and prediction.features is not None
+    stride = pool_strides(looks.look_grid(look, prediction.grid).spacing_mm, network.levels - 1)[0]
     geometry = forecast_geometry(
-        torch.from_numpy(phi)[None],
-        torch.from_numpy(phi_before)[None],
+        torch.from_numpy(looks.shrink(phi, look))[None],
+        torch.from_numpy(looks.shrink(phi_before, look))[None],
         torch.tensor(gap_days / DAYS_PER_MONTH),
         torch.tensor([mean_speed]),
         torch.tensor([float(horizon_days)]),
     )
-    sizes = phi.shape
+    sizes = look.shape
     pad = [a for n, s in zip(reversed(sizes), reversed(stride), strict=True) for a in (0, -n % s)]
     features = torch.from_numpy(prediction.features)[None].float().to(device)
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
         speed = network.speed(features, F.pad(geometry, pad, mode="replicate").to(device), stride)
     i, j, k = sizes
-    answer: FloatVolume = speed[0, 0, :i, :j, :k].float().cpu().numpy()
-    return answer
+    return looks.grow(speed[0, 0, :i, :j, :k].float().cpu().numpy(), look, prediction.grid, beyond=mean_speed)
 
 
 # ---- order of the visits ----
@@ -213,7 +327,55 @@ def _draw_one(canvas: Tensor, prompt: Prompt, aligned: AlignedSeries) -> Tensor:
     index = aligned.grid.to_index(prompt.ras_mm)
     if prompt.type == "point":
         return channels.add_point(canvas, index.tolist(), aligned.grid.spacing_mm)
+    if prompt.type == "scribble":
+        core = torch.zeros(aligned.grid.shape, dtype=torch.bool)
+        for place in aligned.grid.to_index(_along(prompt.ras_mm)):
+            core |= channels.add_point(canvas, place.tolist(), aligned.grid.spacing_mm)
+        return core
     return channels.add_box(canvas, index.min(axis=0).tolist(), index.max(axis=0).tolist())
+
+
+def _along(line_mm: FloatArray) -> FloatArray:
+    """Points (M, 3) at most SCRIBBLE_STEP_MM apart along a line of corners (N, 3)."""
+    places = [line_mm[:1]]
+    for a, b in pairwise(line_mm):
+        steps = max(1, math.ceil(float(np.linalg.norm(b - a)) / SCRIBBLE_STEP_MM))
+        places.append(a + (b - a) * np.linspace(0, 1, steps + 1)[1:, None])
+    return np.concatenate(places)
+
+
+def _prompted_bounds(
+    aligned: AlignedSeries, prompts: tuple[Prompt, ...]
+) -> tuple[FloatArray, FloatArray, float] | None:
+    """(low, high) in mm from the grid's first corner, and the typical extent, of the boxes and masks that are given.
+
+    None when only clicks are: they do not tell the size.
+    """
+    masks = [m > 0 for m in aligned.masks if m is not None and m.any()]
+    masks += [p.mask.data > 0 for p in prompts if p.mask is not None and p.mask.data.any()]
+    spacing = np.array(aligned.grid.spacing_mm)
+    lows, highs, extents = [], [], []
+    if masks:
+        extents.append(looks.lesion_extent_mm(np.stack(masks), aligned.grid.spacing_mm))
+        inside = np.argwhere(np.any(masks, axis=0))
+        lows.append(inside.min(axis=0) * spacing)
+        highs.append((inside.max(axis=0) + 1) * spacing)
+    for prompt in prompts:
+        if prompt.ras_mm is None:
+            continue
+        corners = np.atleast_2d(_from_corner(prompt.ras_mm, aligned.grid))
+        lows.append(corners.min(axis=0))
+        highs.append(corners.max(axis=0))
+        if prompt.type == "box":
+            extents.append(float(np.exp(np.mean(np.log(np.maximum(highs[-1] - lows[-1], spacing))))))
+    if not extents:
+        return None
+    return np.min(lows, axis=0), np.max(highs, axis=0), float(np.mean(extents))
+
+
+def _from_corner(ras_mm: FloatArray, grid: Grid) -> FloatArray:
+    """Millimetres from the grid's first corner, along its axes."""
+    return (grid.to_index(ras_mm) + 0.5) * np.array(grid.spacing_mm)
 
 
 def _refuse_blind_run(model: Model, aligned: AlignedSeries, prompts: tuple[Prompt, ...]) -> None:
@@ -254,70 +416,3 @@ def _cautions(aligned: AlignedSeries, prompts: tuple[Prompt, ...], lost: Sequenc
             "it was left out. Click the tumor at that visit if it is still there."
         )
     return tuple(found)
-
-
-# ---- which lesions were meant ----
-
-
-def _follow(
-    canvas: Canvas,
-    aligned: AlignedSeries,
-    drawn: dict[int, tuple[Tensor, Tensor]],
-    order: list[tuple[int, int | None]],
-) -> npt.NDArray[np.bool_] | None:
-    """(T, I, J, K): the lesions a person pointed at, at that visit and followed to the others; None without prompts.
-
-    A lesion is meant when it touches a prompt, or a meant lesion of the visits it was carried from (the last of them
-    that shows it: a tumor may be gone and come back); fragments within JOIN_MM count as one. Other bright structures,
-    and lesions nobody pointed at, are left out.
-    """
-    if not any(bool(prompt.any()) for prompt, _ in drawn.values()):
-        return None
-    kept = np.zeros(canvas.probability.shape, dtype=bool)
-    seen: dict[int, npt.NDArray[np.bool_]] = {}  # where the lesions were last seen, per visit
-    for visit, before in order:
-        given = aligned.masks[visit]
-        found = canvas.probability[visit] >= 0.5 if given is None else given > 0
-        carried = np.zeros(aligned.grid.shape, dtype=bool) if before is None else seen[before]
-        kept[visit] = touching(found, carried | _pointed_at(drawn.get(visit), carried.shape), aligned.grid.spacing_mm)
-        here = kept[visit] & found
-        seen[visit] = here if here.any() else carried
-    return kept
-
-
-def _pointed_at(drawn: tuple[Tensor, Tensor] | None, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    """Where the prompts of one visit are, (I, J, K)."""
-    if drawn is None:
-        return np.zeros(shape, dtype=bool)
-    prompt = drawn[0]
-    place = (prompt[[channels.BOX, channels.MASK]] > 0).any(dim=0) | (prompt[channels.NEAR] > CLICK_REACH)
-    pointed: npt.NDArray[np.bool_] = place.numpy()
-    return pointed
-
-
-def touching(
-    mask: npt.NDArray[np.bool_], seeds: npt.NDArray[np.bool_], spacing_mm: Sequence[float]
-) -> npt.NDArray[np.bool_]:
-    """The voxels within JOIN_MM (along each axis) of those lesions of ``mask`` that come as near to ``seeds``."""
-    size = [2 * round(JOIN_MM / s) + 1 for s in spacing_mm]
-    wide = ndimage.maximum_filter(mask.astype(np.uint8), size) > 0
-    labels, _ = ndimage.label(wide)
-    meant = np.unique(labels[seeds & wide])
-    return np.isin(labels, meant[meant > 0])
-
-
-def _answer(
-    aligned: AlignedSeries,
-    canvas: Canvas,
-    model: Model,
-    kept: npt.NDArray[np.bool_] | None,
-    prompts: tuple[Prompt, ...],
-) -> Prediction:
-    probability, lost = canvas.probability, []
-    for visit, mask in enumerate(aligned.masks):
-        allowed = aligned.inside[visit] if kept is None else aligned.inside[visit] & kept[visit]
-        if mask is None and (probability[visit] >= 0.5).any() and not (probability[visit] * allowed >= 0.5).any():
-            lost.append(visit)
-        probability[visit] = probability[visit] * allowed if mask is None else mask
-    warnings = _cautions(aligned, prompts, lost)
-    return Prediction(probability, aligned.days, aligned.grid, model.id, warnings=warnings, features=canvas.features)

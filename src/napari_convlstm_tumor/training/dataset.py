@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,17 +18,24 @@ from napari_convlstm_tumor.measure.distance import signed_distance_mm
 from napari_convlstm_tumor.model import prompts
 from napari_convlstm_tumor.series import DAYS_PER_MONTH, MODALITIES
 from napari_convlstm_tumor.training import simulate
-from napari_convlstm_tumor.training.anatomy import Anatomy
+from napari_convlstm_tumor.training.anatomy import AIR, Anatomy
 from napari_convlstm_tumor.training.simulate import Scene
 
 # Arrival fields are kept for a cube of this size around the seed (1 mm voxels): what a crop can see.
 FIELD_SIZE = 128
 # Distance maps are clipped here: the forecast is about the front.
 LARGEST_DISTANCE_MM = 30.0
-# A crop lies this far off a seed: far without a prompt, so that it shows skull and scalp, or no tumor at all.
-NEAR_JITTER_MM, FAR_JITTER_MM = 7.0, 15.0
+# A crop lies this far off the lesion: the reader of a prompt looks at the lesion, not at its exact middle.
+JITTER_VOXELS = 6.0
+# The lesion spans this many voxels of a crop: the working grid of model/scale follows the size of the lesion.
+SPAN_VOXELS = (6.0, 44.0)
+SPACING_MM = (0.8, 5.5)
+# Without a prompt a crop shows about a whole head.
+HEAD_CROP, HEAD_SPACING_MM = (64, 80, 48), (2.4, 3.4)
+# From this spacing on, samples are read from anatomies at half the resolution: averaged, and quick.
+COARSE = 1.7
 THICK_MM = 2.0  # an image with slices from here on keeps them thick
-PROMPT_MODES = ("click", "click all", "box", "mask", "none")
+PROMPT_MODES = ("click", "click all", "box", "mask", "none", "scribble")
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +90,7 @@ class Stage:
     """What a stretch of training draws: visits (low, high) and the weight of each of PROMPT_MODES."""
 
     visits: tuple[int, int] = (2, 4)
-    prompt_weights: tuple[float, ...] = (0.4, 0.12, 0.15, 0.13, 0.2)
+    prompt_weights: tuple[float, ...] = (0.36, 0.12, 0.16, 0.1, 0.2, 0.06)
 
 
 class GrowthDataset(Dataset[dict[str, Tensor]]):
@@ -103,7 +111,8 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
         length: int = 1_000_000,
     ) -> None:
         self.anatomies, self.fields, self.seed, self.stage = anatomies, fields, seed, stage
-        self.real = [a for a in anatomies if a.distance is not None]
+        self.real = [(a, half(a)) for a in anatomies if a.distance is not None]
+        self.halves = [half(a) if a.tissue is not None else None for a in anatomies]
         self.simulated = simulated if self.real else 1.0
         self.simulated = self.simulated if fields else 0.0
         self.distance_share, self.length = distance_share, length
@@ -115,7 +124,9 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
         rng = np.random.default_rng([self.seed, n])
         visits = int(rng.integers(self.stage.visits[0], self.stage.visits[1] + 1))
         brain = rng.random() < self.simulated
-        weights = np.array(self.stage.prompt_weights) * ([1, 1, 1, 1, 1] if brain else [1, 1, 1, 1, 0])
+        weights = np.array(
+            [w * (brain or m != "none") for w, m in zip(self.stage.prompt_weights, PROMPT_MODES, strict=True)]
+        )
         mode = PROMPT_MODES[int(rng.choice(len(PROMPT_MODES), p=weights / weights.sum()))]
         sequence = self._brain(rng, visits, mode) if brain else self._real(rng, visits)
         sample = _finish(sequence, mode, rng)
@@ -128,14 +139,28 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
         field = self.fields[int(rng.integers(len(self.fields)))]
         anatomy = self.anatomies[field.anatomy]
         arrival = field.arrival if mode in ("none", "mask") else field.arrival[: 1 if rng.random() < 0.9 else None]
-        scene = simulate.scene_of(anatomy, arrival, field.window)
-        jitter = FAR_JITTER_MM if mode == "none" else NEAR_JITTER_MM
-        crop, spacing, average = draw_crop(rng)
-        seeds = torch.nonzero(scene.arrival[0 if mode != "none" else int(rng.integers(len(scene.arrival)))] < 3)
-        centre = seeds[int(rng.integers(len(seeds)))].float() + torch.from_numpy(rng.normal(0, jitter, 3)).float()
-        points = crop_points(crop, spacing, average, centre, anatomy.spacing_mm, rng)
+        course = simulate.draw_course(rng, visits, len(arrival), (2.0, 24.0))
+        seed = np.argwhere(arrival[0] < 3)
+        centre = torch.from_numpy(seed[int(rng.integers(len(seed)))]).float()
+        if mode == "none":
+            crop, spacing, average = head_crop(rng)
+        else:
+            extent = max(2.0 * float(course.radii_mm[0].max()), 4.0)
+            crop, spacing, average = draw_crop(extent, rng)
+        centre = centre + torch.from_numpy(rng.normal(0, JITTER_VOXELS, 3)).float() * torch.tensor(spacing) / (
+            torch.tensor([1.0, 1.0, float(max(1, round(spacing[2] / spacing[0])))])
+        )
+        if min(spacing[0], spacing[2] / average) > COARSE:
+            scene, centre, native = self._half_scene(field, arrival, centre), centre / 2, (2.0, 2.0, 2.0)
+            start = [w.start / 2 for w in field.window]
+            centre = centre + torch.tensor(start)
+            if mode == "none":
+                middle = torch.tensor([(n - 1) / 2 for n in scene.arrival.shape[1:]])
+                centre = middle + torch.from_numpy(rng.normal(0, 6, 3)).float()
+        else:
+            scene, native = simulate.scene_of(anatomy, arrival, field.window), anatomy.spacing_mm
+        points = crop_points(crop, spacing, average, centre, native, rng)
         scene = _resample(scene, points, (spacing[0], spacing[1], spacing[2] / average))
-        course = simulate.draw_course(rng, visits, len(scene.arrival), (3.0, 24.0))
         levels = simulate.level_fields(scene, course, rng)
         look, modalities = simulate.draw_look(rng), draw_modalities(rng)
         scalp = bool(rng.random() < 0.7)
@@ -152,14 +177,31 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
         )
         return _sequence(images, modalities, masks, course.days, spacing, levels=_thick4(levels, average))
 
+    def _half_scene(self, field: GrowthField, arrival: npt.NDArray[np.float16], centre: Tensor) -> Scene:
+        """The whole anatomy at half resolution, with the arrival maps of the window laid into it."""
+        anatomy = self.halves[field.anatomy]
+        assert anatomy is not None and anatomy.outside is not None
+        whole = torch.full((len(arrival), *anatomy.outside.shape), simulate.UNREACHED_MM)
+        small = arrival[:, ::2, ::2, ::2].astype(np.float32)
+        corner = [round(w.start / 2) for w in field.window]
+        room = [min(n, m - c) for n, m, c in zip(small.shape[1:], whole.shape[1:], corner, strict=True)]
+        there = tuple(slice(c, c + n) for c, n in zip(corner, room, strict=True))
+        whole[:, *there] = torch.from_numpy(small[:, : room[0], : room[1], : room[2]])
+        everything = tuple(slice(0, n) for n in anatomy.outside.shape)
+        return replace(simulate.scene_of(anatomy, arrival[:, :1, :1, :1], everything), arrival=whole)
+
     def _real(self, rng: np.random.Generator, visits: int) -> dict[str, Tensor]:
-        anatomy = self.real[int(rng.integers(len(self.real)))]
+        fine, coarse = self.real[int(rng.integers(len(self.real)))]
+        assert coarse.distance is not None
+        (modality,) = fine.images
+        inside = np.argwhere(coarse.distance < 0)
+        extent = float(np.mean(np.ptp(inside, axis=0) * np.array(coarse.spacing_mm)))
+        crop, spacing, average = draw_crop(extent, rng, fine.spacing_mm)
+        anatomy = coarse if spacing[0] > COARSE * fine.spacing_mm[0] else fine
         assert anatomy.distance is not None
-        (modality,) = anatomy.images
-        crop, spacing, average = draw_crop(rng, anatomy.spacing_mm)
-        inside = np.argwhere(anatomy.distance < 0)
-        centre = torch.from_numpy(inside[int(rng.integers(len(inside)))]).float()
-        centre = centre + torch.from_numpy(rng.normal(0, 8, 3)).float() / torch.tensor(anatomy.spacing_mm)
+        middle = inside.mean(axis=0) + rng.normal(0, 0.2, 3) * np.ptp(inside, axis=0)
+        middle = middle * np.array(coarse.spacing_mm) / np.array(anatomy.spacing_mm)
+        centre = torch.from_numpy(middle).float()
         points = crop_points(crop, spacing, average, centre, anatomy.spacing_mm, rng)
         source = torch.stack(
             [
@@ -175,10 +217,13 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
         uneven = 1 + 0.5 * simulate.smooth_noise(distance.shape, 25 / min(thin), rng)
         images = torch.zeros(visits, len(MODALITIES), *crop)
         levels = []
+        patches = _patches(distance.shape, rng)
         for t in range(visits):
             shift = simulate.warp_coordinates(distance, thin, float(growth[t]) * uneven)
             moved = _grid_step(points, shift)
             level, image = sample_at(source, moved)
+            image = image + patches * torch.sigmoid(-level)
+            image[~_within(source, moved)] = AIR
             levels.append(level)
             image = simulate.scanner(_jitter(_thick(image, average), rng), rng, strength=0.6)
             images[t, MODALITIES.index(modality)] = image
@@ -189,17 +234,62 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
 # ---- crops ----
 
 
-def draw_crop(
-    rng: np.random.Generator, native_mm: Sequence[float] = (1.0, 1.0, 1.0)
-) -> tuple[tuple[int, int, int], tuple[float, float, float], int]:
-    """Crop sizes (multiples of 16), spacing mm, and over how many thin slices a thick one averages."""
-    in_plane = native_mm[0] * float(np.exp(rng.uniform(np.log(0.8), np.log(1.8))))
-    if native_mm[2] >= THICK_MM:
-        return (64, 64, 32), (in_plane, in_plane, native_mm[2] * float(rng.uniform(0.8, 1.3))), 1
-    if rng.random() < 0.45:
-        return (80, 80, 16), (in_plane, in_plane, float(rng.uniform(2.5, 6.5))), 3
-    crop = ((48, 48, 48), (64, 64, 48), (80, 80, 32))[int(rng.choice(3, p=(0.5, 0.35, 0.15)))]
-    return crop, (in_plane, in_plane, in_plane * float(rng.uniform(0.9, 1.2))), 1
+def half(anatomy: Anatomy) -> Anatomy:
+    """The anatomy averaged to half its resolution; a thick axis is kept."""
+    i, j, k = (2 if s < 1.5 * min(anatomy.spacing_mm) else 1 for s in anatomy.spacing_mm)
+    steps, (x, y, z) = (i, j, k), anatomy.spacing_mm
+
+    def pool(volume: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        small = F.avg_pool3d(torch.from_numpy(volume.astype(np.float32))[None, None], steps, steps)
+        pooled: npt.NDArray[Any] = small[0, 0].numpy().astype(volume.dtype)
+        return pooled
+
+    return replace(
+        anatomy,
+        spacing_mm=(x * i, y * j, z * k),
+        images={m: pool(image) for m, image in anatomy.images.items()},
+        tissue=None if anatomy.tissue is None else np.stack([pool(t) for t in anatomy.tissue]),
+        outside=None if anatomy.outside is None else pool(anatomy.outside),
+        distance=None if anatomy.distance is None else pool(anatomy.distance),
+    )
+
+
+Crop = tuple[tuple[int, int, int], tuple[float, float, float], int]
+
+
+def draw_crop(extent_mm: float, rng: np.random.Generator, native_mm: Sequence[float] = (1.0, 1.0, 1.0)) -> Crop:
+    """Crop sizes (multiples of 16), spacing mm, and over how many thin slices a thick one averages.
+
+    The spacing makes a lesion of extent_mm span SPAN_VOXELS.
+    """
+    low, high = np.log(SPAN_VOXELS)
+    spacing = extent_mm / float(np.exp(rng.uniform(low, high)))
+    spacing = float(np.clip(spacing, max(SPACING_MM[0], 0.8 * native_mm[0]), SPACING_MM[1]))
+    if native_mm[2] >= THICK_MM:  # real thick slices stay as they are, or become coarser with the rest
+        return _sized(spacing, max(spacing, native_mm[2]) * float(rng.uniform(0.9, 1.2)), 1, rng)
+    if rng.random() < 0.4:
+        thick = max(float(rng.uniform(2.5, 6.5)), spacing)
+        return _sized(spacing, thick, max(1, min(3, round(thick / spacing))), rng)
+    return _sized(spacing, spacing * float(rng.uniform(0.9, 1.2)), 1, rng)
+
+
+def _sized(in_plane: float, through: float, average: int, rng: np.random.Generator) -> Crop:
+    """Fewer slices where they are thick, so that a crop is about as wide as it is high."""
+    ratio = through / in_plane
+    if ratio > 2.6:
+        return (80, 80, 16), (in_plane, in_plane, through), average
+    if ratio > 1.5:
+        return (64, 64, 32), (in_plane, in_plane, through), average
+    crop = ((48, 48, 48), (64, 64, 48), (64, 64, 64))[int(rng.choice(3, p=(0.55, 0.35, 0.1)))]
+    return crop, (in_plane, in_plane, through), average
+
+
+def head_crop(rng: np.random.Generator) -> Crop:
+    """A whole head, coarse; with slices of up to 6.5 mm now and then."""
+    spacing = float(rng.uniform(*HEAD_SPACING_MM))
+    if rng.random() < 0.3:
+        return (64, 80, 32), (spacing, spacing, float(rng.uniform(4, 6.5))), 1
+    return HEAD_CROP, (spacing, spacing, spacing * float(rng.uniform(0.95, 1.15))), 1
 
 
 def crop_points(
@@ -235,6 +325,24 @@ def sample_at(source: Tensor, points: Tensor) -> Tensor:
     sizes = torch.tensor(source.shape[1:])
     unit = (points / (sizes - 1).clamp(min=1) * 2 - 1).flip(-1)
     return F.grid_sample(source[None], unit[None], mode="bilinear", padding_mode="border", align_corners=True)[0]
+
+
+def _patches(shape: Sequence[int], rng: np.random.Generator) -> Tensor:
+    """(I, J, K) what is added to a real tumor's intensity: half of the time necrosis, bleeding, fat in patches.
+
+    Large tumors are seldom of one kind of tissue, and there are few of them to learn from.
+    """
+    if rng.random() < 0.5:
+        return torch.zeros(*shape)
+    field = simulate.smooth_noise(torch.Size(shape), float(rng.uniform(5, 16)), rng)
+    edge = float(rng.uniform(-0.6, 0.8))
+    return float(rng.uniform(-1.6, 1.6)) * torch.sigmoid(8 * (field - edge))
+
+
+def _within(source: Tensor, points: Tensor) -> Tensor:
+    """(...) bool: where points (..., 3) lie in the image; beyond it there is nothing, as in a real field of view."""
+    last = torch.tensor(source.shape[1:]) - 1
+    return ((points >= 0) & (points <= last)).all(dim=-1)
 
 
 def _grid_step(points: Tensor, shift: Tensor) -> Tensor:
@@ -320,6 +428,8 @@ def _draw_prompt(
         deep = inside[depth <= depth.min() * float(rng.uniform(0.1, 0.9))] if rng.random() < 0.8 else inside
         where = deep[int(rng.integers(len(deep)))] if len(deep) else inside[int(rng.integers(len(inside)))]
         return prompts.add_point(prompt, where.tolist(), spacing)
+    if mode == "scribble":
+        return _scribble(prompt, inside, spacing, rng)
     if mode == "box":
         low, high = inside.amin(0).float(), inside.amax(0).float()
         loose = (high - low + 1) * 0.06
@@ -328,6 +438,19 @@ def _draw_prompt(
         return prompts.add_box(prompt, torch.minimum(low, high - 1).tolist(), high.tolist())
     drawn = level < float(rng.uniform(-1.0, 1.0))
     return prompts.add_mask(prompt, drawn if bool((drawn & mask).any()) else mask)
+
+
+def _scribble(prompt: Tensor, inside: Tensor, spacing: list[float], rng: np.random.Generator) -> Tensor:
+    """A line between two voxels of the mask, kept within it, as a few clicks in a row."""
+    ends = inside[torch.from_numpy(rng.integers(len(inside), size=2))].float()
+    core = torch.zeros(prompt.shape[1:], dtype=torch.bool)
+    lesion = torch.zeros_like(core)
+    lesion[tuple(inside.T)] = True
+    for share in torch.linspace(0, 1, 6):
+        where = torch.lerp(ends[0], ends[1], share)
+        if lesion[tuple(where.round().int().tolist())]:
+            core |= prompts.add_point(prompt, where.tolist(), spacing)
+    return core
 
 
 def distances(masks: Tensor, days: Tensor, spacing_mm: Tensor) -> dict[str, Tensor]:

@@ -1,0 +1,91 @@
+"""Which of the things the network outlines are the lesions a person pointed at, from visit to visit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from torch import Tensor
+
+from napari_convlstm_tumor.model import prompts as channels
+from napari_convlstm_tumor.series import AlignedSeries, FloatVolume
+
+Mask = npt.NDArray[np.bool_]
+# Pieces of one lesion, and a lesion before and after registration, lie within this of each other.
+JOIN_MM = 4.0
+CLICK_REACH = 0.3  # of the near map: within 6 mm of a click
+
+
+def follow(
+    probability: FloatVolume,
+    aligned: AlignedSeries,
+    drawn: dict[int, tuple[Tensor, Tensor]],
+    order: list[tuple[int, int | None]],
+) -> Mask | None:
+    """(T, I, J, K): the lesions a person pointed at, at that visit and followed to the others; None without prompts.
+
+    A lesion is meant when it touches a prompt, or a meant lesion of the visits it was carried from (the last of them
+    that shows it: a tumor may be gone and come back); fragments within JOIN_MM count as one. Other bright structures,
+    and lesions nobody pointed at, are left out.
+    """
+    if not any(bool(prompt.any()) for prompt, _ in drawn.values()):
+        return None
+    kept = np.zeros(probability.shape, dtype=bool)
+    seen: dict[int, Mask] = {}  # where the lesions were last seen, per visit
+    for visit, before in order:
+        given = aligned.masks[visit]
+        found = probability[visit] >= 0.5 if given is None else given > 0
+        carried = np.zeros(aligned.grid.shape, dtype=bool) if before is None else seen[before]
+        kept[visit] = touching(found, carried | _pointed_at(drawn.get(visit), carried.shape), aligned.grid.spacing_mm)
+        here = kept[visit] & found
+        seen[visit] = here if here.any() else carried
+    return kept
+
+
+def _pointed_at(drawn: tuple[Tensor, Tensor] | None, shape: tuple[int, ...]) -> Mask:
+    """Where the prompts of one visit are, (I, J, K)."""
+    if drawn is None:
+        return np.zeros(shape, dtype=bool)
+    prompt = drawn[0]
+    place = (prompt[[channels.BOX, channels.MASK]] > 0).any(dim=0) | (prompt[channels.NEAR] > CLICK_REACH)
+    pointed: Mask = place.numpy()
+    return pointed
+
+
+def touching(mask: Mask, seeds: Mask, spacing_mm: Sequence[float]) -> Mask:
+    """The voxels within JOIN_MM (along each axis) of those lesions of ``mask`` that come as near to ``seeds``."""
+    size = [2 * round(JOIN_MM / s) + 1 for s in spacing_mm]
+    wide = ndimage.maximum_filter(mask.astype(np.uint8), size) > 0
+    labels, _ = ndimage.label(wide)
+    meant = np.unique(labels[seeds & wide])
+    return np.isin(labels, meant[meant > 0])
+
+
+def places_found(
+    probability: FloatVolume, spacing_mm: Sequence[float], smallest_mm3: float, most: int
+) -> list[tuple[int, tuple[int, int, int]]]:
+    """(0-based visit, voxel) of the deepest point of every lesion outlined without a prompt, largest first.
+
+    A lesion seen at several visits is named once, at the visit that shows most of it.
+    """
+    voxel = float(np.prod(spacing_mm))
+    found = []
+    for visit, frame in enumerate(probability):
+        labels, _ = ndimage.label(frame >= 0.5)
+        for label, box in enumerate(ndimage.find_objects(labels), start=1):
+            lesion = labels == label if box is not None else None
+            if lesion is not None and np.count_nonzero(lesion) * voxel >= smallest_mm3:
+                found.append((int(np.count_nonzero(lesion)), visit, lesion))
+    found.sort(key=lambda item: -item[0])
+    taken = np.zeros(probability.shape[1:], dtype=bool)
+    places: list[tuple[int, tuple[int, int, int]]] = []
+    for _, visit, lesion in found:
+        if len(places) == most or bool((taken & lesion).any()):
+            continue
+        taken |= touching(lesion, lesion, spacing_mm)
+        depth = ndimage.distance_transform_edt(lesion, spacing_mm)
+        i, j, k = np.unravel_index(int(np.argmax(depth)), depth.shape)
+        places.append((visit, (int(i), int(j), int(k))))
+    return places
