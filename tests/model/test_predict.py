@@ -193,3 +193,14 @@ def test_the_forecast_head_answers_on_the_cpu(tiny_model):
     phi = np.ones((24, 24, 12), np.float32)
     speed = predict.expected_speed(prediction, phi, phi, 1.5, 50, 50, tiny_model)
     assert np.allclose(speed, 1.5, atol=0.05)  # an untrained head answers the region's mean
+
+
+def test_a_rim_shows_the_core_it_encloses_and_the_difference_is_said(tiny_model):
+    rim = ball()
+    rim[10:12, 10:12, 4:8] = 0
+    assert np.array_equal(predict.closed(rim, (1, 1, 5)), ball() > 0)
+    prediction = answer(tiny_series((rim, None, None)), tiny_model)
+    assert np.array_equal(prediction.mask(0), rim)
+    assert any("leaves out what its rim encloses" in w for w in prediction.warnings)
+    solid = answer(tiny_series((ball(), None, None)), tiny_model)
+    assert not any("rim" in w for w in solid.warnings)

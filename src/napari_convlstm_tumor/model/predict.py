@@ -16,6 +16,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -38,6 +39,8 @@ from napari_convlstm_tumor.volume import FloatArray, Grid
 # Without a prompt, something smaller than this is not taken for a lesion, and at most so many are.
 SMALLEST_FOUND_MM3 = 150.0
 MOST_FOUND = 4
+# A given mask that grows by more than this when its holes are filled is another kind of outline than the network's.
+HOLES = 1.1
 # A scribbled line is drawn as clicks this far apart.
 SCRIBBLE_STEP_MM = 4.0
 
@@ -310,7 +313,7 @@ def _draw_prompts(aligned: AlignedSeries, prompts: tuple[Prompt, ...]) -> dict[i
         canvas = channels.empty_prompt(aligned.grid.shape)
         core = torch.zeros(aligned.grid.shape, dtype=torch.bool)
         if mask is not None:
-            core |= channels.add_mask(canvas, torch.from_numpy(mask))
+            core |= channels.add_mask(canvas, torch.from_numpy(closed(mask, aligned.grid.spacing_mm)))
         for prompt in here:
             core |= _draw_one(canvas, prompt, aligned)
         values = torch.from_numpy(aligned.data[visit])
@@ -319,10 +322,20 @@ def _draw_prompts(aligned: AlignedSeries, prompts: tuple[Prompt, ...]) -> dict[i
     return drawn
 
 
+def closed(mask: npt.NDArray[np.generic], spacing_mm: Sequence[float]) -> npt.NDArray[np.bool_]:
+    """A mask with the holes of every slice filled: the network outlines a core with the necrosis that its rim encloses.
+
+    Slices lie across the axis of the longest voxels, the last one of equals.
+    """
+    axis = 2 - int(np.argmax(np.round(spacing_mm, 2)[::-1]))
+    slices = [ndimage.binary_fill_holes(piece) for piece in np.moveaxis(mask != 0, axis, 0)]
+    return np.ascontiguousarray(np.moveaxis(np.stack(slices), 0, axis))
+
+
 def _draw_one(canvas: Tensor, prompt: Prompt, aligned: AlignedSeries) -> Tensor:
     if prompt.type == "mask":
         assert prompt.mask is not None
-        return channels.add_mask(canvas, torch.from_numpy(prompt.mask.data))
+        return channels.add_mask(canvas, torch.from_numpy(closed(prompt.mask.data, aligned.grid.spacing_mm)))
     assert prompt.ras_mm is not None
     index = aligned.grid.to_index(prompt.ras_mm)
     if prompt.type == "point":
@@ -410,6 +423,13 @@ def _cautions(aligned: AlignedSeries, prompts: tuple[Prompt, ...], lost: Sequenc
         )
     for visit in sorted({p.visit for p in prompts if aligned.masks[p.visit - 1] is not None}):
         found.append(f"The prompts at visit {visit} changed nothing there: it has a mask, which stands as it is.")
+    for visit, mask in enumerate(aligned.masks):
+        whole = 0 if mask is None else np.count_nonzero(closed(mask, aligned.grid.spacing_mm))
+        if mask is not None and whole > HOLES * np.count_nonzero(mask):
+            found.append(
+                f"The mask given at visit {visit + 1} leaves out what its rim encloses; the network's outlines take it "
+                "in. Do not compare their volumes: fill the holes of the mask, or give masks at every visit."
+            )
     for visit in lost:
         found.append(
             f"At visit {visit + 1} the network outlined something, but nothing that continues the lesion pointed at: "
