@@ -204,3 +204,16 @@ def test_a_rim_shows_the_core_it_encloses_and_the_difference_is_said(tiny_model)
     assert any("leaves out what its rim encloses" in w for w in prediction.warnings)
     solid = answer(tiny_series((ball(), None, None)), tiny_model)
     assert not any("rim" in w for w in solid.warnings)
+
+
+def test_a_box_becomes_the_mean_of_the_network_and_its_ellipsoid():
+    grid = Grid((40, 40, 40), np.eye(4))
+    box = Prompt(1, "box", np.array([[9.5, 9.5, 9.5], [29.5, 29.5, 29.5]]))
+    sure = np.ones((1, 40, 40, 40), np.float32)
+    unsure = np.full((1, 40, 40, 40), 0.5, np.float32)
+    no = np.zeros((1, 40, 40, 40), np.float32)
+    ellipsoid = 4 / 3 * np.pi * 10**3
+    volume = {n: predict._box_as_mask(box, p, grid).mask.data.sum() for n, p in {"?": unsure, "no": no}.items()}
+    assert volume["?"] == pytest.approx(ellipsoid, rel=0.03)
+    assert volume["no"] == pytest.approx(ellipsoid, rel=0.03)
+    assert predict._box_as_mask(box, sure, grid).mask.data.all()
