@@ -98,6 +98,50 @@ def test_the_forecast_goes_on_growing(analysis):
     assert "mm/month" in analysis.prediction.forecast_note
 
 
+def test_the_forecast_stands_beside_the_others_in_its_band(analysis):
+    rows = {row["method"]: row for row in analysis.report.forecasts}
+    assert list(rows) == ["linear", "persistence", "linear pointwise", "exponential", "gompertz"]  # no network ran
+    last = analysis.report.visits[-1]["volume_mm3"]
+    assert rows["persistence"]["volume_mm3"] == pytest.approx(last)
+    for row in rows.values():
+        assert row["day"] == 180
+        assert row["volume_low_mm3"] <= row["volume_mm3"] <= row["volume_high_mm3"]
+    band, forecast = analysis.forecast_band, analysis.prediction.forecast >= 0.5
+    assert set(np.unique(band)) == {0, 1, 2}
+    assert forecast[band == 2].all()
+    assert not forecast[band == 0].any()
+
+
+def test_the_lesion_is_followed_and_measured_on_the_persons_own_voxels(analysis):
+    rows = analysis.report.lesions
+    assert [(r["visit"], r["lesion"], r["state"]) for r in rows] == [
+        (1, 1, "baseline"), (2, 1, "persistent"), (3, 1, "persistent"),
+    ]  # fmt: skip
+    for row, visit, radius in zip(rows, analysis.report.visits, RADII_MM.values(), strict=True):
+        assert row["volume_mm3"] == visit["volume_mm3"]  # one lesion is all there is
+        assert row["longest_axial_mm"] == pytest.approx(2 * radius, abs=1.2)
+        assert row["volume_low_mm3"] < row["volume_mm3"] < row["volume_high_mm3"]
+    assert rows[1]["front_speed_mm_per_month"] == analysis.report.visits[1]["front_speed_mm_per_month"]
+    for labels, mask in zip(analysis.native_lesions, analysis.native_masks, strict=True):
+        assert np.array_equal(labels.data, mask.data)
+
+
+def test_the_growth_is_more_than_error_and_the_map_says_so(analysis):
+    assert [r["within_error"] for r in analysis.report.visits] == [None, False, False]
+    assert not analysis.reliable[0].any()
+    front = np.isfinite(analysis.growth[2])
+    assert analysis.reliable[2][front].mean() > 0.5
+    assert not analysis.reliable[2][~front].any()
+
+
+def test_the_response_says_its_criterion_and_why(analysis):
+    (answers,) = analysis.report.responses.values()
+    assert [a["category"] for a in answers] == ["baseline", "PD", "PD"]
+    told = analysis.report.provenance["response"]
+    assert told["criterion"] == "rano-2.0-volume"
+    assert "chosen because all images are MR" in told["why"]
+
+
 def test_growth_is_undefined_at_the_first_visit(analysis):
     assert np.isnan(analysis.growth[0]).all()
     assert np.isfinite(analysis.growth[1]).any()
@@ -110,14 +154,21 @@ def test_a_result_is_saved_and_loaded_as_it_was(analysis, tmp_path):
     assert np.array_equal(back.masks, analysis.masks)
     assert np.array_equal(back.growth, analysis.growth, equal_nan=True)
     assert np.allclose(back.images["t1c"], analysis.images["t1c"])
-    assert back.report.visits == analysis.report.visits
+    assert back.report == analysis.report
+    assert np.array_equal(back.lesions, analysis.lesions)
+    assert np.array_equal(back.reliable, analysis.reliable)
+    assert np.array_equal(back.forecast_band, analysis.forecast_band)
+    for read, made in zip(back.native_lesions, analysis.native_lesions, strict=True):
+        assert np.array_equal(read.data, made.data)
     assert back.days == analysis.days
     assert [p.name for p in tmp_path.glob("with*/*")] == ["P-01"]  # no part left behind
     names = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
     assert names >= {
         "visits.csv", "run.json", "recipe.yaml", "native/visit-01/mask.nii.gz", "native/visit-03/mask.nii.gz",
         "series/image.nii.gz", "series/mask.nii.gz", "series/probability.nii.gz",
-        "series/growth_mm_per_month.nii.gz", "series/forecast.nii.gz",
+        "series/growth_mm_per_month.nii.gz", "series/forecast.nii.gz", "lesions.csv", "report.html", "report.json",
+        "native/visit-01/lesions.nii.gz", "series/lesions.nii.gz", "series/growth_reliable.nii.gz",
+        "series/forecast_band.nii.gz",
     }  # fmt: skip
     assert nib.load(folder / "series" / "mask.nii.gz").shape == (*SHAPE, 3)
 
@@ -142,7 +193,7 @@ def test_the_record_explains_the_run_without_paths_or_dates(analysis, tmp_path, 
     save(analysis, tmp_path / "P-01")
     text = (tmp_path / "P-01" / "run.json").read_text() + (tmp_path / "P-01" / "recipe.yaml").read_text()
     record = json.loads((tmp_path / "P-01" / "run.json").read_text())
-    assert set(record["timings_s"]) == {"read", "align", "segment", "growth", "forecast", "report"}
+    assert set(record["timings_s"]) == {"read", "align", "segment", "measure", "forecast", "report"}
     assert record["versions"]["torch"]
     assert record["peak_memory_mb"] > 0
     assert str(patient.parent) not in text
@@ -179,6 +230,61 @@ def test_one_visit_gives_a_volume_and_says_there_is_no_growth(tmp_path):
     assert np.isnan(result.growth).all()
     assert "single visit" in result.prediction.forecast_note
     assert any("growth" in w for w in result.report.warnings)
+
+
+# ---- what a person may add ----
+
+
+def test_baseline_criterion_clinical_and_links_are_used_and_kept(patient, tmp_path):
+    (tmp_path / "clinic.csv").write_text("patient,visit,day,steroid_mg_per_day,event\nP-01,3,,4,\nother,1,,9,\n")
+    centre = [3.0, 2.0, 1.0]
+    (tmp_path / "which.json").write_text(json.dumps([{"visit": 3, "ras_mm": centre, "is": 2}]))
+    settings = Settings(
+        baseline=2, criterion="recist-1.1", clinical=tmp_path / "clinic.csv", links=tmp_path / "which.json",
+        log_growth=True,
+    )  # fmt: skip
+    result = finished(analyse(find_patient(patient), settings))
+    assert [r["change_from_baseline_percent"] is None for r in result.report.visits] == [True, True, False]
+    assert {r["lesion"]: r["state"] for r in result.report.lesions if r["visit"] == 3} == {1: "vanished", 2: "new"}
+    assert [a["category"] for a in result.report.responses["recist-1.1"]] == ["before baseline", "baseline", "PD"]
+    assert result.report.provenance["baseline_visit"] == 2
+    assert np.isfinite(result.log_growth[2]).any()
+    save(result, tmp_path / "a")
+    kept = (tmp_path / "a" / "clinical.csv").read_text()
+    assert "other" not in kept
+    assert "P-01" not in kept
+    assert str(tmp_path) not in (tmp_path / "a" / "recipe.yaml").read_text()
+    again = finished(analyse(find_patient(patient), read_recipe(tmp_path / "a" / "recipe.yaml")))
+    assert again.report == result.report
+    assert np.array_equal(load(tmp_path / "a").log_growth, result.log_growth, equal_nan=True)
+
+
+def test_what_cannot_be_is_refused_before_anything_is_computed(patient, tmp_path):
+    with pytest.raises(InputError, match="no visit 4 for a baseline"):
+        next(analyse(find_patient(patient), Settings(baseline=4)))
+    (tmp_path / "bad.json").write_text("[1]")
+    steps = analyse(find_patient(patient), Settings(links=tmp_path / "bad.json"))
+    assert next(steps).name == "Reading images"
+    with pytest.raises(InputError, match=r"bad\.json"):
+        next(steps)
+
+
+def test_no_response_when_none_is_asked_for(patient):
+    result = finished(analyse(find_patient(patient), Settings(criterion="none")))
+    assert result.report.responses == {}
+    assert result.report.provenance["response"] == {"why": "No response was asked for."}
+
+
+def test_dicom_asked_of_nifti_is_a_sentence_and_everything_else_is_there(patient, tmp_path):
+    result = finished(analyse(find_patient(patient), Settings(dicom=True)))
+    said = "No DICOM output: the images of visit 1 were not read from DICOM files."
+    assert said in result.report.warnings
+    written = save(result, tmp_path / "a")
+    assert written.report.warnings == result.report.warnings  # said once
+    assert not (tmp_path / "a" / "dicom").exists()
+    assert said in (tmp_path / "a" / "report.html").read_text()
+    back = save(load(tmp_path / "a"), tmp_path / "b")
+    assert sum("No DICOM output" in w for w in back.report.warnings) == 1
 
 
 def bright_is_tumor(aligned, prompts, settings):

@@ -10,8 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_convlstm_tumor.errors import SettingsError
+from napari_convlstm_tumor.measure.response import CRITERIA
 from napari_convlstm_tumor.series import MODALITIES
-from napari_convlstm_tumor.settings import DEVICES, MASK_CHOICES, Settings, add_arguments, from_arguments
+from napari_convlstm_tumor.settings import (
+    CRITERION_CHOICES,
+    DEVICES,
+    MASK_CHOICES,
+    Settings,
+    add_arguments,
+    from_arguments,
+)
 
 NAMES = [f.name for f in dataclasses.fields(Settings)]
 
@@ -27,6 +35,12 @@ any_settings = st.builds(
     spacing=st.one_of(*[st.tuples(*[st.floats(0.1, 20)] * n) for n in (0, 1, 3)]),
     horizon_days=st.none() | st.integers(1, 1000),
     resample_uneven=st.booleans(),
+    criterion=st.sampled_from(CRITERION_CHOICES),
+    baseline=st.none() | st.integers(1, 50),
+    clinical=st.none() | st.just(Path("some folder/clinic.csv")),
+    links=st.none() | st.just(Path("some folder/links.json")),
+    log_growth=st.booleans(),
+    dicom=st.booleans(),
 )
 
 
@@ -42,13 +56,15 @@ def parse(*words, base=None):
 
 def command_line(settings):
     """The options that give these settings."""
-    words = [f"--{name}={getattr(settings, name)}" for name in ("masks", "device", "reference", "model")]
+    words = [f"--{name}={getattr(settings, name)}" for name in ("masks", "device", "reference", "model", "criterion")]
     words += [f"--modality={','.join(settings.modality)}"] if settings.modality else []
     words += [f"--spacing={','.join(map(repr, settings.spacing))}"] if settings.spacing else []
-    words += [f"--prompts={settings.prompts}"] if settings.prompts else []
+    for name in ("prompts", "clinical", "links", "baseline"):
+        words += [f"--{name}={getattr(settings, name)}"] if getattr(settings, name) else []
     words += [f"--horizon-days={settings.horizon_days}"] if settings.horizon_days else []
     words += [] if settings.register else ["--no-register"]
-    return words + (["--resample-uneven"] if settings.resample_uneven else [])
+    flags = {"--resample-uneven": settings.resample_uneven, "--log-growth": settings.log_growth}
+    return words + [flag for flag, on in {**flags, "--dicom": settings.dicom}.items() if on]
 
 
 # ---- there and back ----
@@ -93,15 +109,22 @@ def test_values_written_by_hand_are_understood(values, expected):
     assert Settings.from_dict(values) == expected
 
 
+def test_the_criteria_are_those_that_can_be_classified():
+    assert ("auto", "none", *CRITERIA) == CRITERION_CHOICES
+
+
 # ---- refusals ----
 
 
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"colour": "red"}, "Unknown setting 'colour'. Known: device, horizon_days"),
+        ({"colour": "red"}, "Unknown setting 'colour'. Known: baseline, clinical"),
         ({"horizon-days": 3}, "Unknown setting 'horizon-days'"),
         ({"device": "tpu"}, "device is one of auto, cpu, cuda; got 'tpu'"),
+        ({"criterion": "who"}, "criterion is one of auto, none, rano-2010"),
+        ({"baseline": 0}, "baseline is at least 1; got 0"),
+        ({"dicom": "yes"}, "dicom is true or false, got 'yes'"),
         ({"masks": "maybe"}, "masks is one of use, ignore; got 'maybe'"),
         ({"modality": ["t1", "pet"]}, "modality is one of t1, t1c, t2, flair, ct, other; got 'pet'"),
         ({"reference": 0}, "reference is at least 1; got 0"),
@@ -140,6 +163,9 @@ def test_what_a_setting_cannot_be_is_refused(values, words):
         (["--resample-uneven"], Settings(resample_uneven=True)),
         (["--horizon-days", "90"], Settings(horizon_days=90)),
         (["--prompts", "clicks.json"], Settings(prompts=Path("clicks.json"))),
+        (["--links", "which.json", "--clinical", "c.csv"], Settings(links=Path("which.json"), clinical=Path("c.csv"))),
+        (["--criterion", "rano-bm", "--baseline", "2"], Settings(criterion="rano-bm", baseline=2)),
+        (["--log-growth", "--dicom"], Settings(log_growth=True, dicom=True)),
     ],
 )
 def test_options(words, expected):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_convlstm_tumor.series import FloatVolume, Prediction, Prompt, Registration, Report
+from napari_convlstm_tumor.series import FloatVolume, PatientFiles, Prediction, Prompt, Registration, Report
 from napari_convlstm_tumor.settings import Settings
 from napari_convlstm_tumor.volume import Grid, Volume
 
@@ -22,6 +22,13 @@ class Analysis:
     growth: (T, I, J, K) float32 front speed since the visit before, NaN where undefined (visit 0: all NaN);
     mm per month, or mm per visit when not dated. native_masks: per visit, on the grid of that visit's image.
     lesions: (T, I, J, K) uint16, the id of the lesion of every voxel of masks (the same id at every visit), 0 outside.
+    native_lesions: per visit, the same ids (uint16) on the voxels of native_masks; empty when not followed.
+    reliable: (T, I, J, K) bool, where the growth map is more than measurement error (visit 0: nowhere).
+    log_growth: (T, I, J, K) float32 per month (per visit when not dated), NaN where undefined, and log_growth_reliable;
+    None when not asked for. forecast_band: (I, J, K) uint8, 2 = within the inner surface of the forecast's band, 1 =
+    between inner and outer, 0 = outside; None without a band.
+    attachments: file name -> text of small inputs kept with the result (links.json, clinical.csv).
+    source: the files it was read from; never written, None when read back.
     provenance: what run.json says (versions, settings, model, device, timings, peak memory, warnings).
     """
 
@@ -40,6 +47,13 @@ class Analysis:
     settings: Settings = field(default_factory=Settings)
     prompts: tuple[Prompt, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    native_lesions: tuple[Volume, ...] = ()
+    reliable: npt.NDArray[np.bool_] | None = None
+    log_growth: FloatVolume | None = None
+    log_growth_reliable: npt.NDArray[np.bool_] | None = None
+    forecast_band: npt.NDArray[np.uint8] | None = None
+    attachments: Mapping[str, str] = field(default_factory=dict)
+    source: PatientFiles | None = None
 
     @property
     def growth_unit(self) -> str:

@@ -8,49 +8,48 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import importlib.util
 import logging
 import platform
 import sys
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from napari_convlstm_tumor.analysis import Analysis
-from napari_convlstm_tumor.errors import SeriesError
+from napari_convlstm_tumor.errors import MissingDependency, SeriesError
+from napari_convlstm_tumor.io.clinical import ClinicalInputs, clinical_text, read_clinical
+from napari_convlstm_tumor.io.links import Link, links_text, read_links
+from napari_convlstm_tumor.io.nifti import is_single_file
 from napari_convlstm_tumor.io.prompts import read_prompts
 from napari_convlstm_tumor.io.read import read_series
-from napari_convlstm_tumor.measure.distance import signed_distance_mm
-from napari_convlstm_tumor.measure.growth import front_speed, mean_front_speed, median_front_speed, volume_mm3
 from napari_convlstm_tumor.model import predict
-from napari_convlstm_tumor.prepare.native import mask_to_grid, to_common_mm, to_native
+from napari_convlstm_tumor.prepare.native import mask_to_grid, to_common_mm
 from napari_convlstm_tumor.prepare.preprocess import align
 from napari_convlstm_tumor.report.tables import build_report
-from napari_convlstm_tumor.results import load, save
-from napari_convlstm_tumor.series import (
-    DAYS_PER_MONTH,
-    AlignedSeries,
-    FloatVolume,
-    PatientFiles,
-    Prediction,
-    Prompt,
-    Series,
+from napari_convlstm_tumor.results import CLINICAL_FILE, LINKS_FILE, load, save
+from napari_convlstm_tumor.series import AlignedSeries, FloatVolume, PatientFiles, Prediction, Prompt, Report, Series
+from napari_convlstm_tumor.settings import PATHS, Settings
+from napari_convlstm_tumor.steps.forecasting import Outlook, look_ahead, network_forecast
+from napari_convlstm_tumor.steps.measuring import Measured, measure
+from napari_convlstm_tumor.steps.responding import (
+    check_baseline,
+    choose_baseline,
+    choose_criterion,
+    describe_response,
+    respond,
 )
-from napari_convlstm_tumor.settings import Settings
 from napari_convlstm_tumor.volume import Volume
 
-__all__ = ["Analysis", "Segmenter", "Step", "analyse", "load", "save"]
+__all__ = ["Analysis", "Segmenter", "Step", "analyse", "load", "network_forecast", "save"]
 
 PACKAGES = ("napari-convlstm-tumor", "torch", "monai", "SimpleITK", "nibabel", "numpy", "scipy", "pydicom")
 # Share of the whole time at which each step ends, for the progress bar (measured on two cores, 4 visits).
-ENDS = {"read": 0.08, "align": 0.45, "segment": 0.85, "measure": 0.98}
-# A distance of this many mm turns a forecast boundary into probability 0.27: about one voxel.
-FORECAST_SOFTNESS_MM = 1.0
-# A given mask whose volume changes by more than this on the image's voxels is remarked upon.
-SAME_VOLUME = 0.02
+ENDS = {"read": 0.08, "align": 0.45, "segment": 0.82, "measure": 0.94}
 Answer = TypeVar("Answer")
 
 
@@ -98,27 +97,54 @@ def analyse(
     """
     if files.problems:
         raise SeriesError(" ".join(files.problems))
+    _check(files, settings)
     clock = _Clock()
     yield Step("Reading images", 0.0)
     with _noted() as notes:
         series = read_series(files, settings)
-        if settings.prompts is not None:
-            prompts = (*prompts, *read_prompts(settings.prompts, series))
+        inputs = _read_inputs(series, settings, prompts)
     files = replace(files, warnings=(*files.warnings, *notes))
     clock.lap("read")
     aligned = yield from _progress("Aligning visits", "read", "align", align(series, settings))
-    common = tuple(_to_common(p, aligned) for p in prompts)
+    common = tuple(_to_common(p, aligned) for p in inputs.prompts)
     clock.lap("align")
     run = segmenter or _default_segmenter(aligned)
     prediction = yield from _progress("Segmenting", "align", "segment", run(aligned, common, settings))
     clock.lap("segment")
-    growth = yield from _measure_growth(aligned, prediction)
-    clock.lap("growth")
-    yield Step("Forecasting", 0.95)
-    prediction = _forecast(aligned, prediction, growth, settings)
+    work = measure(series, aligned, prediction, inputs.links, settings.log_growth)
+    measured = yield from _progress("Measuring", "segment", "measure", work)
+    clock.lap("measure")
+    yield Step("Forecasting", ENDS["measure"])
+    outlook = look_ahead(aligned, prediction, measured.volumes_mm3, settings)
     clock.lap("forecast")
     yield Step("Writing the numbers", 0.98)
-    yield Step("Done", 1.0, _finish(series, aligned, prediction, growth, settings, prompts, files, clock))
+    yield Step("Done", 1.0, _finish(aligned, measured, outlook, inputs, settings, files, clock))
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What a person gave besides images."""
+
+    prompts: tuple[Prompt, ...] = ()
+    links: tuple[Link, ...] = ()
+    clinical: ClinicalInputs | None = None
+
+
+def _check(files: PatientFiles, settings: Settings) -> None:
+    """What can be refused before anything is computed."""
+    check_baseline(files, settings)
+    if settings.dicom and importlib.util.find_spec("highdicom") is None:
+        raise MissingDependency("DICOM output", "highdicom", "dicom")
+
+
+def _read_inputs(series: Series, settings: Settings, prompts: tuple[Prompt, ...]) -> _Inputs:
+    if settings.prompts is not None:
+        prompts = (*prompts, *read_prompts(settings.prompts, series))
+    links = () if settings.links is None else read_links(settings.links, len(series.visits))
+    clinical = None
+    if settings.clinical is not None:
+        clinical = read_clinical(settings.clinical, series.patient, series.days, series.dated)
+    return _Inputs(prompts, links, clinical)
 
 
 @contextlib.contextmanager
@@ -175,125 +201,20 @@ def _to_common(prompt: Prompt, aligned: AlignedSeries) -> Prompt:
     return replace(prompt, ras_mm=to_common_mm(corners, registration.ref_to_visit))
 
 
-# ---- measuring ----
-
-
-def _measure_growth(aligned: AlignedSeries, prediction: Prediction) -> Generator[Step, None, FloatVolume]:
-    """Front speed (T, I, J, K) since the visit before; the first visit has none (NaN)."""
-    growth = np.full(prediction.probability.shape, np.nan, dtype=np.float32)
-    count = len(aligned.days)
-    for t in range(1, count):
-        yield Step("Measuring growth", ENDS["segment"] + (0.95 - ENDS["segment"]) * t / count)
-        growth[t] = front_speed(
-            prediction.mask(t - 1),
-            prediction.mask(t),
-            aligned.grid.spacing_mm,
-            aligned.days[t] - aligned.days[t - 1],
-            valid=aligned.inside[t - 1] & aligned.inside[t],
-            dated=aligned.dated,
-        )
-    return growth
-
-
-def _forecast(aligned: AlignedSeries, prediction: Prediction, growth: FloatVolume, settings: Settings) -> Prediction:
-    """The prediction with a forecast, or with the reason why there is none."""
-    reason = _no_forecast(aligned, prediction)
-    if reason:
-        return replace(prediction, forecast_note=reason)
-    days, spacing = aligned.days, aligned.grid.spacing_mm
-    mask = prediction.mask(len(days) - 1)
-    horizon = settings.horizon_days or days[-1] - days[-2]
-    mean = mean_front_speed(growth[-1], mask, spacing)
-    if mean is None:
-        return replace(
-            prediction, forecast_note="No forecast: no edge of the tumor could be followed to the last visit."
-        )
-    by_network = prediction.features is not None
-    forecast = network_forecast(aligned, prediction, horizon, settings) if by_network else None
-    if forecast is None:
-        forecast = _soft_mask(signed_distance_mm(mask, spacing) - mean * horizon / DAYS_PER_MONTH)
-    how = "as fast as the network expects" if by_network else "at that speed"
-    return replace(
-        prediction,
-        forecast=forecast,
-        forecast_day=days[-1] + horizon,
-        forecast_note=f"The front moved at {mean:.2f} mm/month; forecast: it moves on {how} for {horizon} days.",
-    )
-
-
-def network_forecast(
-    aligned: AlignedSeries, prediction: Prediction, horizon_days: int, settings: Settings
-) -> FloatVolume | None:
-    """Probability (I, J, K) of tumor ``horizon_days`` after the last visit, from the network's expected front speed.
-
-    None when the last two masks have no front in common.
-    """
-    last, spacing = len(aligned.days) - 1, aligned.grid.spacing_mm
-    mask, before = prediction.mask(last), prediction.mask(last - 1)
-    gap = aligned.days[last] - aligned.days[last - 1]
-    speed = front_speed(before, mask, spacing, gap, valid=aligned.inside[last] & aligned.inside[last - 1])
-    mean = mean_front_speed(speed, mask, spacing)
-    if mean is None:
-        return None
-    phi, phi_before = signed_distance_mm(mask, spacing), signed_distance_mm(before, spacing)
-    expected = predict.expected_speed(prediction, phi, phi_before, mean, gap, horizon_days, settings)
-    return _soft_mask(phi - expected * horizon_days / DAYS_PER_MONTH)
-
-
-def _soft_mask(distance_mm: FloatVolume) -> FloatVolume:
-    """Signed distance -> probability, 0.5 at the boundary."""
-    soft: FloatVolume = 1 / (1 + np.exp(np.clip(distance_mm / FORECAST_SOFTNESS_MM, -30, 30)))
-    return soft.astype(np.float32)
-
-
-def _no_forecast(aligned: AlignedSeries, prediction: Prediction) -> str:
-    """Why a forecast would not be honest, or an empty string."""
-    last = len(aligned.days) - 1
-    if last == 0:
-        return "No forecast: a single visit shows no growth."
-    if not aligned.dated:
-        return "No forecast: the visits have no dates."
-    if not prediction.mask(last).any():
-        return "No forecast: no tumor at the last visit."
-    bad = [t + 1 for t in (last - 1, last) if not aligned.registrations[t].good]
-    if bad:
-        return f"No forecast: the registration of visit {bad[0]} is below the threshold."
-    return ""
-
-
 # ---- the result ----
 
 
 def _finish(
-    series: Series,
     aligned: AlignedSeries,
-    prediction: Prediction,
-    growth: FloatVolume,
+    measured: Measured,
+    outlook: Outlook,
+    inputs: _Inputs,
     settings: Settings,
-    prompts: tuple[Prompt, ...],
     files: PatientFiles,
     clock: _Clock,
 ) -> Analysis:
-    count = len(aligned.days)
-    native = tuple(_native_mask(series, aligned, prediction, t) for t in range(count))
-    measured = [v.mask if v.mask is not None else n for v, n in zip(series.visits, native, strict=True)]
-    speeds = [median_front_speed(growth[t], prediction.mask(t), aligned.grid.spacing_mm) for t in range(count)]
-    report = build_report(
-        aligned.patient,
-        aligned.days,
-        aligned.dated,
-        [volume_mm3(m.data, m.grid.voxel_mm3) for m in measured],
-        speeds,
-        aligned.registrations,
-        touches_edge=[
-            _touches_edge(measured[t].data)
-            or (series.visits[t].mask is None and _is_cut(prediction.mask(t), aligned.inside[t]))
-            for t in range(count)
-        ],
-        visit_warnings=[_other_grid(m, n) for m, n in zip(measured, native, strict=True)],
-        warnings=(*files.warnings, *prediction.warnings),
-        provenance={"model": prediction.model, "forecast": prediction.forecast_note},
-    )
+    prediction = outlook.prediction
+    report = _report(aligned, measured, outlook, inputs, settings, files)
     clock.lap("report")
     return Analysis(
         patient=aligned.patient,
@@ -301,56 +222,80 @@ def _finish(
         dated=aligned.dated,
         grid=aligned.grid,
         images=_display_images(aligned),
-        masks=np.stack([prediction.mask(t) for t in range(count)]),
-        growth=growth,
+        masks=np.stack([prediction.mask(t) for t in range(len(aligned.days))]),
+        growth=measured.maps.growth,
         prediction=prediction,
-        native_masks=native,
+        native_masks=measured.native_masks,
         registrations=aligned.registrations,
         report=report,
+        lesions=measured.labels,
         settings=settings,
-        prompts=prompts,
+        prompts=inputs.prompts,
         provenance=_provenance(settings, prediction, clock),
+        native_lesions=measured.native_labels,
+        reliable=measured.maps.reliable,
+        log_growth=measured.maps.log_growth,
+        log_growth_reliable=measured.maps.log_growth_reliable,
+        forecast_band=outlook.band,
+        attachments=_attachments(inputs),
+        source=files,
     )
 
 
-def _native_mask(series: Series, aligned: AlignedSeries, prediction: Prediction, t: int) -> Volume:
-    """The mask of a visit on the grid of its image: the person's own voxels where the mask was given."""
-    grid, given = aligned.native_grids[t], series.visits[t].mask
-    if given is not None:
-        same = given.grid.matches(grid)
-        return given if same else Volume(mask_to_grid(given, grid, np.eye(4)), grid)
-    probability = to_native(prediction.probability[t], aligned, t)
-    return Volume((probability >= 0.5).astype(np.uint8), grid)
+def _report(
+    aligned: AlignedSeries,
+    measured: Measured,
+    outlook: Outlook,
+    inputs: _Inputs,
+    settings: Settings,
+    files: PatientFiles,
+) -> Report:
+    criterion, why = choose_criterion(settings, aligned.modalities)
+    baseline = choose_baseline(settings, criterion, aligned.days, inputs.clinical)
+    responses, trouble = respond(measured, aligned.days, aligned.dated, settings, criterion, inputs.clinical)
+    prediction = outlook.prediction
+    no_dicom = _no_dicom(files) if settings.dicom else ""
+    return build_report(
+        aligned.patient,
+        aligned.days,
+        aligned.dated,
+        measured.volumes_mm3,
+        measured.front_speeds,
+        aligned.registrations,
+        sizes=measured.totals,
+        baseline=baseline,
+        lesions=measured.lesions,
+        events=measured.events,
+        responses=responses,
+        forecasts=outlook.rows,
+        touches_edge=measured.cut,
+        visit_warnings=measured.warnings,
+        warnings=[w for w in (*files.warnings, *prediction.warnings, trouble, no_dicom) if w],
+        provenance={
+            "model": prediction.model,
+            "forecast": prediction.forecast_note,
+            "baseline_visit": baseline + 1,
+            "response": describe_response(criterion, why),
+        },
+    )
 
 
-def _other_grid(measured: Volume, native: Volume) -> list[str]:
-    """A given mask on other voxels than the image's: the file on the image's grid may say another volume."""
-    own = volume_mm3(measured.data, measured.grid.voxel_mm3)
-    written = volume_mm3(native.data, native.grid.voxel_mm3)
-    if abs(own - written) <= SAME_VOLUME * own:
-        return []
-    return [
-        f"The mask lies on other voxels than the image: {own / 1000:.2f} mL on its own (used here), "
-        f"{written / 1000:.2f} mL on the image's (in native/)."
-    ]
+def _no_dicom(files: PatientFiles) -> str:
+    """Why there can be no DICOM output, or an empty string."""
+    for number, visit in enumerate(files.visits, start=1):
+        if all(is_single_file(paths[0]) for paths in visit.images.values()):
+            return f"No DICOM output: the images of visit {number} were not read from DICOM files."
+    return ""
 
 
-def _is_cut(mask: npt.NDArray[np.uint8], inside: npt.NDArray[np.bool_]) -> bool:
-    """True when a mask on the common grid reaches the end of what both the grid and the visit's images show."""
-    thick = [axis for axis in range(3) if mask.shape[axis] > 1]
-    edge = np.zeros(mask.shape, dtype=bool)
-    for axis in thick:
-        for step in (-1, 1):
-            beyond = np.roll(inside, step, axis)
-            np.moveaxis(beyond, axis, 0)[0 if step == 1 else -1] = False
-            edge |= ~beyond
-    return bool((mask.astype(bool) & edge).any())
-
-
-def _touches_edge(mask: npt.NDArray[np.uint8]) -> bool:
-    """True when the mask reaches the first or last plane along any axis that has more than one."""
-    sides = [np.take(mask, index, axis).any() for axis in range(3) if mask.shape[axis] > 1 for index in (0, -1)]
-    return bool(any(sides))
+def _attachments(inputs: _Inputs) -> dict[str, str]:
+    """The small inputs that the recipe needs to be replayed; of the clinical file this patient's rows alone."""
+    found = {}
+    if inputs.links:
+        found[LINKS_FILE] = links_text(inputs.links)
+    if inputs.clinical is not None:
+        found[CLINICAL_FILE] = clinical_text(inputs.clinical)
+    return found
 
 
 def _display_images(aligned: AlignedSeries) -> dict[str, FloatVolume]:
@@ -369,7 +314,7 @@ def _display_images(aligned: AlignedSeries) -> dict[str, FloatVolume]:
 def _provenance(settings: Settings, prediction: Prediction, clock: _Clock) -> dict[str, Any]:
     """Versions, device, seconds a step, peak memory: a run explains itself."""
     plain = settings.to_dict()
-    plain["prompts"] = None if settings.prompts is None else settings.prompts.name
+    plain |= {name: Path(plain[name]).name for name in PATHS if plain[name] is not None}
     plain["model"] = (
         settings.model if not settings.model.endswith(".safetensors") else settings.model.rsplit("/", 1)[-1]
     )

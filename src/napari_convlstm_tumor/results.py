@@ -1,10 +1,15 @@
 """The result of one patient and its folder: written whole or not at all, and read back.
 
 PATIENT/
-    visits.csv  report.json  run.json  recipe.yaml  prompts.json (if any)
-    native/visit-01/mask.nii.gz ...        on the grid of that visit's image, in the order of time
-    series/image.nii.gz  image_<modality>.nii.gz  mask  probability  growth_mm_per_month  forecast
-                                           on the common grid, 4-D with the visit last (forecast is 3-D)
+    report.html  visits.csv  lesions.csv  report.json  run.json  recipe.yaml
+    prompts.json  links.json  clinical.csv (what was given of these)
+    native/visit-01/mask.nii.gz  lesions.nii.gz ...  on the grid of that visit's image, in the order of time
+    series/image.nii.gz  image_<modality>  mask  probability  lesions  growth_mm_per_month  growth_reliable
+           log_growth_per_month  log_growth_reliable  forecast  forecast_band
+                                           on the common grid, 4-D with the visit last (those of the forecast are 3-D)
+    dicom/                                 SEG, growth maps and SR, when asked for
+
+Every file, column and unit: docs/output.md.
 """
 
 from __future__ import annotations
@@ -22,22 +27,42 @@ import numpy.typing as npt
 import yaml
 
 from napari_convlstm_tumor.analysis import Analysis
-from napari_convlstm_tumor.errors import InputError
+from napari_convlstm_tumor.errors import InputError, TumorError
 from napari_convlstm_tumor.io.prompts import read_saved_prompts, write_prompts
 from napari_convlstm_tumor.io.read import read_volume
 from napari_convlstm_tumor.io.write import write_json, write_nifti, write_text
-from napari_convlstm_tumor.report.tables import report_from_json, report_json, visits_csv
+from napari_convlstm_tumor.report.dicom import write_dicom
+from napari_convlstm_tumor.report.html import patient_html
+from napari_convlstm_tumor.report.tables import lesions_csv, report_from_json, report_json, visits_csv
 from napari_convlstm_tumor.series import FloatVolume, Prediction, Registration
-from napari_convlstm_tumor.settings import Settings
+from napari_convlstm_tumor.settings import PATHS, Settings
 from napari_convlstm_tumor.volume import Grid, Volume
 
 RUN_FILE = "run.json"
 REPORT_FILE = "report.json"
 RECIPE_FILE = "recipe.yaml"
 PROMPTS_FILE = "prompts.json"
+LINKS_FILE = "links.json"
+CLINICAL_FILE = "clinical.csv"
+HTML_FILE = "report.html"
+DICOM_FOLDER = "dicom"
 PROMPT_MASKS = "prompt-masks"
 PROVENANCE_KEYS = ("versions", "settings", "device", "timings_s", "peak_memory_mb")
-OWN_NAMES = ("native", "series", "visits.csv", REPORT_FILE, RUN_FILE, RECIPE_FILE, PROMPTS_FILE, PROMPT_MASKS)
+OWN_NAMES = (
+    "native",
+    "series",
+    "visits.csv",
+    "lesions.csv",
+    REPORT_FILE,
+    RUN_FILE,
+    RECIPE_FILE,
+    PROMPTS_FILE,
+    PROMPT_MASKS,
+    LINKS_FILE,
+    CLINICAL_FILE,
+    HTML_FILE,
+    DICOM_FOLDER,
+)
 
 
 def growth_name(dated: bool) -> str:
@@ -45,14 +70,20 @@ def growth_name(dated: bool) -> str:
     return "growth_mm_per_month" if dated else "growth_mm_per_visit"
 
 
+def log_growth_name(dated: bool) -> str:
+    """File name (without ending) of the log-growth map."""
+    return "log_growth_per_month" if dated else "log_growth_per_visit"
+
+
 def is_result(folder: Path) -> bool:
     """True for a folder that ``save`` wrote."""
     return (folder / RUN_FILE).is_file() and (folder / "series").is_dir()
 
 
-def save(analysis: Analysis, folder: Path) -> None:
+def save(analysis: Analysis, folder: Path) -> Analysis:
     """Write the result folder: beside its place first, moved in when complete; an older result there is replaced.
 
+    Returns the analysis as written: with a warning more when DICOM output was asked for and could not be made.
     Raises InputError when ``folder`` holds something that is not a result.
     """
     # an unfinished result (stopped while it was moved in) holds only our own names
@@ -66,29 +97,58 @@ def save(analysis: Analysis, folder: Path) -> None:
     part = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.part"
     part.mkdir()
     try:
+        analysis = _with_dicom(analysis, part / DICOM_FOLDER)
         _write_all(analysis, part)
         _move_in(part, folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+    return analysis
+
+
+def _with_dicom(analysis: Analysis, folder: Path) -> Analysis:
+    """DICOM objects where they were asked for; a patient they cannot be made of has everything else."""
+    if not analysis.settings.dicom:
+        return analysis
+    try:
+        if analysis.source is None:
+            raise InputError("a result that was read back does not know its images; run the analysis again.")
+        write_dicom(analysis, analysis.source, analysis.native_lesions, folder)
+    except TumorError as error:
+        report, said = analysis.report, f"No DICOM output: {error}"
+        if any(warning.startswith("No DICOM output") for warning in report.warnings):
+            return analysis
+        return replace(analysis, report=replace(report, warnings=(*report.warnings, said)))
+    return analysis
 
 
 def _write_all(analysis: Analysis, folder: Path) -> None:
-    for number, mask in enumerate(analysis.native_masks, start=1):
-        write_nifti(folder / "native" / f"visit-{number:02d}" / "mask.nii.gz", mask.data, mask.grid)
-    series, grid = folder / "series", analysis.grid
+    for name, volumes in (("mask", analysis.native_masks), ("lesions", analysis.native_lesions)):
+        for number, volume in enumerate(volumes, start=1):
+            write_nifti(folder / "native" / f"visit-{number:02d}" / f"{name}.nii.gz", volume.data, volume.grid)
+    _write_series(analysis, folder / "series")
+    _write_records(analysis, folder)
+
+
+def _write_series(analysis: Analysis, series: Path) -> None:
+    grid = analysis.grid
     for n, (modality, image) in enumerate(analysis.images.items()):
         name = "image" if n == 0 else f"image_{modality}"
         write_nifti(series / f"{name}.nii.gz", image, grid, last_axis_visits=True)
-    stacks: dict[str, npt.NDArray[Any]] = {
+    stacks: dict[str, npt.NDArray[Any] | None] = {
         "mask": analysis.masks,
         "probability": analysis.prediction.probability,
         growth_name(analysis.dated): analysis.growth,
+        "lesions": analysis.lesions,
+        "growth_reliable": analysis.reliable,
+        log_growth_name(analysis.dated): analysis.log_growth,
+        "log_growth_reliable": analysis.log_growth_reliable,
     }
     for name, stack in stacks.items():
-        write_nifti(series / f"{name}.nii.gz", stack, grid, last_axis_visits=True)
-    if analysis.prediction.forecast is not None:
-        write_nifti(series / "forecast.nii.gz", analysis.prediction.forecast, grid)
-    _write_records(analysis, folder)
+        if stack is not None:
+            write_nifti(series / f"{name}.nii.gz", stack, grid, last_axis_visits=True)
+    for name, volume in (("forecast", analysis.prediction.forecast), ("forecast_band", analysis.forecast_band)):
+        if volume is not None:
+            write_nifti(series / f"{name}.nii.gz", volume, grid)
 
 
 def _write_records(analysis: Analysis, folder: Path) -> None:
@@ -101,7 +161,14 @@ def _write_records(analysis: Analysis, folder: Path) -> None:
             write_nifti(folder / name, mask.data, mask.grid)
         write_prompts(folder / PROMPTS_FILE, analysis.prompts, masks)
         settings["prompts"] = PROMPTS_FILE
+    for name, text in analysis.attachments.items():
+        write_text(folder / name, text)
+    for setting, name in (("links", LINKS_FILE), ("clinical", CLINICAL_FILE)):
+        settings[setting] = name if name in analysis.attachments else None
     write_text(folder / "visits.csv", visits_csv(analysis.report))
+    write_text(folder / "lesions.csv", lesions_csv(analysis.report))
+    forecasts = analysis.report.forecasts or None
+    write_text(folder / HTML_FILE, patient_html(analysis, reliable=analysis.reliable, forecasts=forecasts))
     write_text(folder / REPORT_FILE, report_json(analysis.report))
     write_text(folder / RECIPE_FILE, yaml.safe_dump(settings, sort_keys=False))
     write_json(folder / RUN_FILE, run_record(analysis))
@@ -166,13 +233,14 @@ def load(folder: Path) -> Analysis:
     }
     settings = read_recipe(folder / RECIPE_FILE)
     prompts = read_saved_prompts(settings.prompts) if settings.prompts is not None else ()
-    forecast = series / "forecast.nii.gz"
+    forecast, band = _volume(series / "forecast.nii.gz"), _volume(series / "forecast_band.nii.gz")
+    lesions = _optional(series / "lesions.nii.gz")
     prediction = Prediction(
         probability,
         days,
         grid,
         str(record["model"]),
-        forecast=read_volume([forecast]).data if forecast.exists() else None,
+        forecast=forecast,
         forecast_day=record["forecast"]["day"],
         forecast_note=record["forecast"]["note"],
     )
@@ -186,8 +254,15 @@ def load(folder: Path) -> Analysis:
         growth=growth,
         prediction=prediction,
         native_masks=tuple(_native(folder, n) for n in range(1, len(days) + 1)),
+        native_lesions=_native_lesions(folder, len(days)),
+        reliable=_flags(series / "growth_reliable.nii.gz"),
+        log_growth=_optional(series / f"{log_growth_name(dated)}.nii.gz"),
+        log_growth_reliable=_flags(series / "log_growth_reliable.nii.gz"),
+        forecast_band=None if band is None else np.rint(band).astype(np.uint8),
+        attachments=_attachments(folder),
         registrations=registrations,
         report=report_from_json((folder / REPORT_FILE).read_text(encoding="utf-8")),
+        lesions=None if lesions is None else lesions.astype(np.uint16),
         settings=replace(settings, prompts=None),
         prompts=prompts,
         provenance={k: record[k] for k in PROVENANCE_KEYS if k in record},
@@ -195,7 +270,7 @@ def load(folder: Path) -> Analysis:
 
 
 def read_recipe(path: Path) -> Settings:
-    """Settings from a recipe.yaml; a prompts file named in it is looked for beside it."""
+    """Settings from a recipe.yaml; files named in it are looked for beside it."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
@@ -203,8 +278,9 @@ def read_recipe(path: Path) -> Settings:
         raise InputError(f"The recipe {path.name} cannot be read: {reason}.") from error
     if not isinstance(values, dict):
         raise InputError(f"The recipe {path.name} is not a list of settings (name: value).")
-    if isinstance(values.get("prompts"), str):
-        values["prompts"] = path.parent / values["prompts"]
+    for name in PATHS:
+        if isinstance(values.get(name), str):
+            values[name] = path.parent / values[name]
     return Settings.from_dict(values)
 
 
@@ -242,6 +318,35 @@ def _stack(path: Path) -> tuple[FloatVolume, Grid]:
     data = data.reshape(*data.shape[:3], -1)
     i, j, k = data.shape[:3]
     return np.ascontiguousarray(np.moveaxis(data, -1, 0)), Grid((i, j, k), np.array(image.affine))
+
+
+def _optional(path: Path) -> FloatVolume | None:
+    """A 4-D result file that a result may lack."""
+    return _stack(path)[0] if path.exists() else None
+
+
+def _flags(path: Path) -> npt.NDArray[np.bool_] | None:
+    stack = _optional(path)
+    return None if stack is None else stack > 0.5
+
+
+def _volume(path: Path) -> FloatVolume | None:
+    """A 3-D result file that a result may lack."""
+    return read_volume([path]).data if path.exists() else None
+
+
+def _attachments(folder: Path) -> dict[str, str]:
+    names = (name for name in (LINKS_FILE, CLINICAL_FILE) if (folder / name).exists())
+    return {name: (folder / name).read_text(encoding="utf-8") for name in names}
+
+
+def _native_lesions(folder: Path, visits: int) -> tuple[Volume, ...]:
+    """Lesion ids per visit on its own grid; none when the result has no lesions."""
+    paths = [folder / "native" / f"visit-{n:02d}" / "lesions.nii.gz" for n in range(1, visits + 1)]
+    if not all(path.exists() for path in paths):
+        return ()
+    volumes = [read_volume([path]) for path in paths]
+    return tuple(Volume(np.rint(v.data).astype(np.uint16), v.grid) for v in volumes)
 
 
 def _native(folder: Path, number: int) -> Volume:

@@ -13,7 +13,25 @@ from napari_convlstm_tumor.errors import SettingsError
 from napari_convlstm_tumor.series import MODALITIES
 
 DEVICES = ("auto", "cpu", "cuda")
+# Settings that name a file, and those that are a whole number.
+PATHS = ("prompts", "clinical", "links")
+WHOLE_NUMBERS = ("reference", "horizon_days", "baseline")
 MASK_CHOICES = ("use", "ignore")
+# Response criteria (the keys of measure.response.CRITERIA, a test compares them), and two words about them.
+CRITERION_CHOICES = (
+    "auto",
+    "none",
+    "rano-2010",
+    "rano-2.0-area",
+    "rano-2.0-volume",
+    "rano-lgg",
+    "rano-bm",
+    "rano-meningioma",
+    "recist-1.1",
+    "lung-volume",
+    "lung-rads",
+    "fleischner",
+)
 
 
 def _choice(default: Any, help: str, **extra: Any) -> Any:
@@ -47,15 +65,28 @@ class Settings:
         None, "forecast this many days after the last visit (default: the last gap between visits)", minimum=1
     )
     resample_uneven: bool = _choice(False, "accept DICOM series with missing or uneven slices by resampling them")
+    criterion: str = _choice(
+        "auto",
+        "response criterion; auto: RANO 2.0 by volume for MR, RECIST 1.1 where there is CT or an image of unknown kind",
+        choices=CRITERION_CHOICES,
+    )
+    baseline: int | None = _choice(
+        None, "number of the visit that changes and responses are counted from (default: the first)", minimum=1
+    )
+    clinical: Path | None = _choice(None, "CSV file with steroids, clinical state and end of radiotherapy")
+    links: Path | None = _choice(None, "JSON file that corrects by hand which lesion is which")
+    log_growth: bool = _choice(False, "also write the map of voxel log-growth")
+    dicom: bool = _choice(False, "also write DICOM SEG, SR and growth maps, for patients read from DICOM")
 
     def __post_init__(self) -> None:
-        if isinstance(self.prompts, str):
-            object.__setattr__(self, "prompts", Path(self.prompts))
+        for name in PATHS:
+            if isinstance(getattr(self, name), str):
+                object.__setattr__(self, name, Path(getattr(self, name)))
         object.__setattr__(self, "modality", tuple(self.modality))
         object.__setattr__(self, "spacing", tuple(float(s) for s in self.spacing))
-        for name in ("modality", "masks", "device"):
+        for name in ("modality", "masks", "device", "criterion"):
             _check_choice(name, getattr(self, name))
-        for name in ("reference", "horizon_days"):
+        for name in WHOLE_NUMBERS:
             _check_minimum(name, getattr(self, name))
         if len(self.spacing) not in (0, 1, 3) or any(not 0.1 <= s <= 20 for s in self.spacing):
             raise SettingsError(f"spacing is one or three numbers between 0.1 and 20 mm, got {self.spacing}.")
@@ -64,7 +95,8 @@ class Settings:
         """Plain values, for recipe.yaml and run.json."""
         values = dataclasses.asdict(self)
         values["modality"], values["spacing"] = list(self.modality), list(self.spacing)
-        values["prompts"] = None if self.prompts is None else str(self.prompts)
+        for name in PATHS:
+            values[name] = None if values[name] is None else str(values[name])
         return values
 
     @classmethod
@@ -89,7 +121,7 @@ def _plain(setting: dataclasses.Field[Any], value: Any) -> Any:
         raise TypeError(f"{setting.name} is true or false, got {value!r}")
     if isinstance(default, str) and not isinstance(value, str):
         raise TypeError(f"{setting.name} is text, got {value!r}")
-    if setting.name in ("reference", "horizon_days") and value is not None:
+    if setting.name in WHOLE_NUMBERS and value is not None:
         if isinstance(value, bool) or int(value) != value:
             raise TypeError(f"{setting.name} is a whole number, got {value!r}")
         return int(value)
@@ -132,7 +164,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         elif setting.name == "spacing":
             group.add_argument(flag, type=_numbers, metavar="MM", **options)
         else:
-            integer = setting.name in ("reference", "horizon_days")
+            integer = setting.name in WHOLE_NUMBERS
             choices = {"choices": setting.metadata["choices"]} if "choices" in setting.metadata else {}
             metavar: dict[str, Any] = {} if choices else {"metavar": "N" if integer else setting.name.upper()}
             group.add_argument(flag, type=int if integer else str, **choices, **metavar, **options)

@@ -16,6 +16,7 @@ An empty cell is "not known". No dates: they would be personal data in a file th
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,6 +80,22 @@ def read_clinical(path: Path, patient: str, days: Sequence[int], dated: bool = T
         except InputError as error:
             raise InputError(f"{path.name}, line {row.line}: {error}") from error
     return ClinicalInputs(tuple(states), end)
+
+
+def clinical_text(inputs: ClinicalInputs) -> str:
+    """The entries of one patient as the text of such a file, without the patient's name."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS[1:])
+    words = {value: word for word, value in YES_NO.items()}
+    for number, state in enumerate(inputs.visits, start=1):
+        if state is not None:
+            judged = state.non_target_progression
+            said = "" if judged is None else words[judged]
+            writer.writerow([number, "", state.steroid_mg_per_day, state.status, said, ""])
+    if inputs.radiotherapy_end_day is not None:
+        writer.writerow(["", inputs.radiotherapy_end_day, "", "", "", RADIOTHERAPY_END])
+    return text.getvalue()
 
 
 def _rows(path: Path) -> list[_Row]:

@@ -8,6 +8,7 @@ each file (HU).
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -34,6 +35,7 @@ from napari_convlstm_tumor.io.dicom_stack import (
     straighten,
     tilt_degrees,
 )
+from napari_convlstm_tumor.io.headers import check_bytes, check_size, is_readable_dicom
 from napari_convlstm_tumor.volume import Grid, Volume
 
 # With two slices nothing shows whether one between them is missing; such series are localisers.
@@ -104,6 +106,8 @@ def read_header(path: Path, tags: Sequence[str] | None = None, with_pixels: bool
     The library's own warnings, which may quote private values, are silenced.
     """
     try:
+        if not is_readable_dicom(path):
+            raise ValueError("no file, or packed as a whole")
         with warnings.catch_warnings(), pydicom.config.disable_value_validation():
             warnings.simplefilter("ignore")
             header = pydicom.dcmread(
@@ -115,7 +119,15 @@ def read_header(path: Path, tags: Sequence[str] | None = None, with_pixels: bool
             )
             if not with_pixels:
                 header.walk(lambda *_: None)  # convert every value now, while warnings are silenced
-    except (InvalidDicomError, OSError, EOFError, ValueError, AttributeError, NotImplementedError) as error:
+    except (
+        InvalidDicomError,
+        OSError,
+        EOFError,
+        ValueError,
+        AttributeError,
+        NotImplementedError,
+        RecursionError,
+    ) as error:
         raise InputError(f"{path.name} is not a readable DICOM file. Copy or export it again.") from error
     return header
 
@@ -124,6 +136,7 @@ def read_header(path: Path, tags: Sequence[str] | None = None, with_pixels: bool
 
 
 def read_planes(path: Path) -> list[Plane]:
+    """The slices of one file: a plain image, or the frames of an enhanced one."""
     header = read_header(path, HEADER_TAGS)
     if "Rows" not in header or "Columns" not in header:
         kind = f"it is {header.Modality}" if header.get("Modality") else "it is not a DICOM image"
@@ -166,6 +179,7 @@ def _plane(path: Path, frame: int, own: Any, shared: Any, header: Any) -> Plane:
     transform = "PixelValueTransformationSequence"
     slope, intercept = value(transform, "RescaleSlope"), value(transform, "RescaleIntercept")
     row_mm, column_mm = (float(s) for s in value("PixelMeasuresSequence", "PixelSpacing"))
+    _refuse_odd_numbers(path, (row_mm, column_mm), slope, intercept)
     return Plane(
         path=path,
         frame=frame,
@@ -176,6 +190,18 @@ def _plane(path: Path, frame: int, own: Any, shared: Any, header: Any) -> Plane:
         size=(int(header.Columns), int(header.Rows)),
         rescale=None if slope is None else (float(slope), float(intercept or 0)),
     )
+
+
+def _refuse_odd_numbers(path: Path, spacing_mm: tuple[float, float], slope: Any, intercept: Any) -> None:
+    """What decoders would pass over: GDCM reads on without a slope of 0, and a negative spacing mirrors the image."""
+    if min(spacing_mm) <= 0:
+        raise GeometryError(f"{path.name} has a pixel spacing of {spacing_mm} mm. Export the series again.")
+    if slope is not None and not (
+        math.isfinite(float(slope)) and float(slope) and math.isfinite(float(intercept or 0))
+    ):
+        raise InputError(
+            f"{path.name} has a rescale slope of {slope} and an intercept of {intercept}. Export the series again."
+        )
 
 
 def _numbers(values: Any, count: int) -> FloatArray:
@@ -231,13 +257,15 @@ def _axes(plane: Plane) -> FloatArray:
 def _read_pixels(planes: Sequence[Plane]) -> Image:
     """(I, J, K) float32 in the order of the planes."""
     columns, rows = planes[0].size
-    data = np.empty((len(planes), rows, columns), np.float32)  # (k, j, i)
+    check_size((columns, rows, len(planes)))
     places: dict[Path, list[int]] = {}
     for k, plane in enumerate(planes):
         places.setdefault(plane.path, []).append(k)
+    for path, ks in places.items():  # all of them before memory is taken for the image
+        _refuse_short_pixels(path, len(ks) * rows * columns)
+    data = np.empty((len(planes), rows, columns), np.float32)  # (k, j, i)
     for path, ks in places.items():
         members = [planes[k] for k in ks]
-        _refuse_short_pixels(path, len(members) * rows * columns)
         frames = _decode(path, members)
         if frames.shape[1:] != (rows, columns) or len(frames) < len(ks):
             raise InputError(f"{path.name} holds pixels of another size than its header says. Export it again.")
@@ -251,15 +279,26 @@ def _refuse_short_pixels(path: Path, voxels: int) -> None:
     pixels = header.get_item("PixelData", keep_deferred=True)
     if pixels is None:
         raise InputError(f"{path.name} holds no whole pixel data: it is truncated. Copy or export it again.")
-    syntax = header.file_meta.get("TransferSyntaxUID")
-    if syntax is not None and (syntax.is_compressed or syntax.is_deflated):
-        return
     needed = voxels * int(header.get("BitsAllocated") or 16) // 8
+    if _is_packed(header.file_meta.get("TransferSyntaxUID"), path.name):
+        check_bytes(needed, path, packed=True)
+        return
+    if pixels.length > path.stat().st_size:
+        raise InputError(f"{path.name} holds less than the pixels it announces: it is truncated. Copy it again.")
     if pixels.length < needed:
         raise InputError(
             f"{path.name} holds {pixels.length} bytes of pixels, {needed} are expected: the file is damaged. "
             "Copy or export it again."
         )
+
+
+def _is_packed(syntax: Any, name: str) -> bool:
+    try:
+        return syntax is not None and bool(syntax.is_compressed or syntax.is_deflated)
+    except ValueError as error:  # pydicom's word for a UID that is no transfer syntax
+        raise InputError(
+            f"{name} has a transfer syntax that is not known. Convert the series, e.g. with gdcmconv --raw."
+        ) from error
 
 
 def _decode(path: Path, members: Sequence[Plane]) -> Image:

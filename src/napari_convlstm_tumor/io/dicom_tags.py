@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from napari_convlstm_tumor.io.headers import is_readable_dicom
 from napari_convlstm_tumor.io.names import modality_of, plain
 
 # Fewer slices are a sample or a localiser, and have no thickness to measure a volume with.
@@ -147,6 +148,8 @@ def _read(path: Path, tags: list[str]) -> Any:
     import pydicom  # lazily, see _quiet
 
     try:
+        if not is_readable_dicom(path):
+            return None
         return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags, force=True)
     except Exception:  # a damaged header can raise nearly anything; the file is then left out by name
         return None

@@ -21,6 +21,7 @@ from napari_convlstm_tumor.series import NO_DATES
 MANIFEST_HINT = "or list them in a CSV manifest with the columns patient, day, modality, path, mask"
 # A week has room for seven visits a day apart before they run into the next.
 DAYS_IN_A_WEEK = 7
+LONGEST_LIFE_DAYS = 120 * 365
 
 
 def put_in_order(draft: Draft) -> list[int | None]:
@@ -83,6 +84,11 @@ def _dated(draft: Draft) -> list[int | None]:
         return [None] * len(draft.visits)
     draft.visits.sort(key=lambda v: (_ordinal(v), v.when.repeat if v.when else 0))
     absolute = [_ordinal(v) for v in draft.visits]
+    if absolute[-1] - absolute[0] > LONGEST_LIFE_DAYS:
+        draft.problem(
+            f"The visits span {absolute[-1] - absolute[0]} days, which is longer than a life. Check the date or day of "
+            f"every visit, {MANIFEST_HINT}."
+        )
     days = _spread_repeats(draft, [day - absolute[0] for day in absolute])
     if any(b <= a for a, b in pairwise(days)):
         draft.problem(

@@ -17,7 +17,7 @@ from typing import Any
 
 from napari_convlstm_tumor.errors import InputError
 from napari_convlstm_tumor.io.read import about
-from napari_convlstm_tumor.io.write import write_json
+from napari_convlstm_tumor.io.write import write_text
 
 SAYS = ("is", "is_not")
 EXAMPLE = '{"visit": 3, "ras_mm": [x, y, z], "is": 2}'
@@ -48,13 +48,16 @@ def read_links(path: Path, visits: int) -> tuple[Link, ...]:
 
 def write_links(path: Path, links: Sequence[Link]) -> None:
     """Links as a links file, whole or not at all."""
-    write_json(
-        path,
-        [
-            {"visit": k.visit, "ras_mm": [float(v) for v in k.ras_mm], "is" if k.same else "is_not": k.lesion}
-            for k in links
-        ],
-    )
+    write_text(path, links_text(links))
+
+
+def links_text(links: Sequence[Link]) -> str:
+    """Links as the text of a links file."""
+    entries = [
+        {"visit": k.visit, "ras_mm": [float(v) for v in k.ras_mm], "is" if k.same else "is_not": k.lesion}
+        for k in links
+    ]
+    return json.dumps(entries, indent=2) + "\n"
 
 
 def _load(path: Path) -> list[Any]:

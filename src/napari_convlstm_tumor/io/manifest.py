@@ -73,9 +73,12 @@ def _rows(path: Path) -> Iterator[Row]:
             f"has the columns "
             f"{', '.join(COLUMNS)}; only {' and '.join(REQUIRED)} are required."
         )
-    for cells in reader:
-        if any(cell.strip() for cell in cells):
-            yield Row(reader.line_num, dict(zip(names, (c.strip() for c in cells), strict=False)))
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                yield Row(reader.line_num, dict(zip(names, (c.strip() for c in cells), strict=False)))
+    except csv.Error as error:
+        raise InputError(f"{path.name}, line {reader.line_num}: this is no line of a CSV table ({error}).") from error
 
 
 def _add(row: Row, base: Path, draft: Draft) -> None:

@@ -15,10 +15,18 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 from nibabel.filebasedimages import ImageFileError
-from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
 
 from napari_convlstm_tumor.errors import GeometryError, InputError
+from napari_convlstm_tumor.io.headers import (
+    check_bytes,
+    check_nifti,
+    check_size,
+    check_text_header,
+    open_packed,
+    overflow_ignored,
+    read_to_the_end,
+)
 from napari_convlstm_tumor.volume import Grid, Volume
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -99,8 +107,14 @@ def volume_from_sitk(image: sitk.Image) -> Volume:
 
 
 def _read_itk(path: Path, dtype: npt.DTypeLike | None) -> Volume:
+    pixels, packed = check_text_header(path)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
     try:
-        image = sitk.ReadImage(str(path))
+        reader.ReadImageInformation()
+        voxels = check_size(reader.GetSize()) * reader.GetNumberOfComponents()
+        check_bytes(voxels * _itk_bytes(reader), pixels, packed)
+        image = reader.Execute()
     except RuntimeError as error:
         raise InputError(_damaged_message(path)) from error
     volume = volume_from_sitk(image)
@@ -108,23 +122,33 @@ def _read_itk(path: Path, dtype: npt.DTypeLike | None) -> Volume:
         raise InputError(_colour_message("a complex number"))
     if dtype is None:
         return volume
-    return Volume(volume.data.astype(dtype, copy=False), volume.grid)
+    with overflow_ignored():
+        return Volume(volume.data.astype(dtype, copy=False), volume.grid)
+
+
+def _itk_bytes(reader: sitk.ImageFileReader) -> int:
+    """Bytes of one number as ITK stores it."""
+    return int(sitk.GetArrayViewFromImage(sitk.Image(1, 1, 1, reader.GetPixelID())).itemsize)
 
 
 def _read_nifti(path: Path, dtype: npt.DTypeLike | None) -> Volume:
     try:
-        image = nib.load(path, mmap=False)  # a mapped file could change under the analysis
-    except NIBABEL_ERRORS as error:
-        raise InputError(_damaged_message(path)) from error
-    if image.get_data_dtype().kind not in "iuf":
-        raise InputError(_colour_message(f"the type {image.get_data_dtype()}"))
-    shape = _shape_3d(image.shape)
-    affine = _nifti_affine(image, path)
-    try:
-        data = np.asanyarray(image.dataobj, dtype=dtype)
+        kind = nib.Nifti2Image if check_nifti(path) else nib.Nifti1Image
+        with open_packed(path) as stream, overflow_ignored():
+            image = kind.from_file_map(kind.make_file_map({"image": stream}), mmap=False)  # a mapped file could change
+            _refuse_colour(image)
+            shape = _shape_3d(image.shape)
+            affine = _nifti_affine(image, path)
+            data = np.asanyarray(image.dataobj, dtype=dtype)
+            read_to_the_end(stream)
     except NIBABEL_ERRORS as error:
         raise InputError(_damaged_message(path)) from error
     return Volume(data.reshape(shape, order="F"), Grid(shape, affine))
+
+
+def _refuse_colour(image: Any) -> None:
+    if image.get_data_dtype().kind not in "iuf":
+        raise InputError(_colour_message(f"the type {image.get_data_dtype()}"))
 
 
 def _shape_3d(shape: tuple[int, ...]) -> tuple[int, int, int]:
@@ -169,7 +193,7 @@ def _refuse_missing_voxel_size(image: Any, path: Path) -> None:
     """Nibabel silently puts 1 mm where the file says 0, and makes negative sizes positive: look at the raw
     header.
     """
-    with ImageOpener(path) as stream:
+    with open_packed(path) as stream:
         raw = image.header_class.from_fileobj(stream, check=False)
     sizes = [float(s) for s in raw["pixdim"][1:4]]
     if not all(s > 0 for s in sizes):

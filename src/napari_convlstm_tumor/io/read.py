@@ -19,6 +19,10 @@ from napari_convlstm_tumor.series import MODALITIES, PatientFiles, Series, Visit
 from napari_convlstm_tumor.settings import Settings
 from napari_convlstm_tumor.volume import Grid, Volume
 
+# Fewer slices are a picture or a localiser: registration and volumes need three axes.
+FEWEST_SLICES = 3
+# Every CT of a body shows fat (-100 HU) or air (-1000 HU) somewhere.
+LOWEST_CT_HU = -50.0
 # A label volume names a few tissues or lesions; more values than this is an image by mistake.
 MOST_LABELS = 100
 # A map of probabilities is nearly decided: it reaches 0.9 somewhere, and of the voxels above 0.1 fewer than
@@ -46,6 +50,7 @@ def read_volume(paths: Sequence[Path], resample_uneven: bool = False) -> Volume:
         if singles and len(paths) > 1:
             raise InputError(f"{len(paths)} files were given for one image. Give one file, or one DICOM series.")
         volume = read_single(paths[0]) if singles else read_dicom(paths, resample_uneven)
+        _refuse_flat(volume)
         return Volume(finite(volume.data, paths[0].name), volume.grid)
 
 
@@ -75,6 +80,7 @@ def read_series(files: PatientFiles, settings: Settings) -> Series:
     if files.problems:
         raise SeriesError(" ".join(files.problems))
     visits = tuple(read_visit(files, index, settings) for index in range(len(files.visits)))
+    _warn_copies(visits)
     return Series(files.patient, visits, dated=files.dated)
 
 
@@ -88,6 +94,7 @@ def read_visit(files: PatientFiles, index: int, settings: Settings) -> Visit:
         images = {name: read_volume(paths, settings.resample_uneven) for name, paths in chosen.items()}
         for name, volume in images.items():
             _refuse_constant(volume, chosen[name][0].name)
+            _warn_no_hounsfield(volume, name, chosen[name][0].name)
         mask = None
         if found.mask is not None and settings.masks != "ignore":
             owner = _owner(found.mask, chosen)
@@ -129,10 +136,43 @@ def _owner(mask: Path, images: Mapping[str, tuple[Path, ...]]) -> str:
     return next(iter(images))
 
 
+def _refuse_flat(volume: Volume) -> None:
+    if min(volume.data.shape) < FEWEST_SLICES:
+        raise GeometryError(
+            f"The shape is {volume.data.shape}; at least {FEWEST_SLICES} slices are needed along every axis to measure "
+            "a volume. Give the whole 3-D image."
+        )
+
+
 def _refuse_constant(volume: Volume, name: str) -> None:
     low, high = float(volume.data.min()), float(volume.data.max())
     if low == high:
         raise InputError(f"{name}: Every voxel has the value {low:g}; there is nothing to see. Export it again.")
+
+
+def _warn_no_hounsfield(volume: Volume, modality: str, name: str) -> None:
+    low, high = float(volume.data.min()), float(volume.data.max())
+    if modality == "ct" and low >= LOWEST_CT_HU:
+        _log.warning(
+            "%s: a CT without air or fat (values %g to %g); are these Hounsfield units? The network expects them.",
+            name,
+            low,
+            high,
+        )
+
+
+def _warn_copies(visits: Sequence[Visit]) -> None:
+    """Two scans never agree voxel for voxel: the one is a copy, and no growth between them means nothing."""
+    for number, visit in enumerate(visits, start=1):
+        for before, other in enumerate(visits[: number - 1], start=1):
+            for modality in visit.images.keys() & other.images.keys():
+                if np.array_equal(visit.images[modality].data, other.images[modality].data):
+                    _log.warning(
+                        "Visit %d has the very image (%s) of visit %d: growth between them says nothing. Is one a copy?",
+                        number,
+                        modality,
+                        before,
+                    )
 
 
 def _binary(data: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

@@ -12,6 +12,8 @@ from napari_convlstm_tumor.series import NO_DATES, ONE_VISIT, Registration
 SHORTEST_INTERVAL_DAYS = 28
 # Doubling-time intervals are very wide for nodules of this diameter or less (PMC5989730).
 SMALL_DIAMETER_MM = 6.0
+# States of a lesion that is there (measure/lesion_story).
+PRESENT = ("baseline", "new", "first seen", "persistent", "split", "merged", "reappeared", "speck")
 
 
 def of_registration(registration: Registration) -> list[str]:
@@ -56,6 +58,38 @@ def of_growth(interval: float, dated: bool, volumes_mm3: Sequence[float], front_
     if front_speed is None:
         found.append("No front speed: no edge of the tumor could be followed from the visit before.")
     return found
+
+
+def of_lesion(states: Sequence[str], volumes_mm3: Sequence[float | None], cut: bool, visit: int) -> list[str]:
+    """Cautions about one lesion at a 0-based visit; its state and volume (None = nothing of it) at every visit."""
+    found, volume = [], volumes_mm3[visit]
+    if cut:
+        found.append("The lesion touches the edge of the field of view: its sizes are lower bounds.")
+    if volume is None:
+        if states[visit] in PRESENT:
+            found.append("On this visit's own voxels nothing of the lesion is left.")
+        return found
+    diameter = sphere_diameter_mm(volume)
+    if diameter <= SMALL_DIAMETER_MM and states[visit] != "speck":
+        found.append(
+            f"The lesion is as small as a sphere of {diameter:.1f} mm: growth rates at {SMALL_DIAMETER_MM:.0f} mm or "
+            "less are unreliable (PMC5989730)."
+        )
+    return found
+
+
+def of_coverage(lesions: Sequence[int]) -> list[str]:
+    """Lesions whose place the images of a visit do not show."""
+    if not lesions:
+        return []
+    which = ", ".join(map(str, lesions))
+    return [f"The images of this visit do not show the place of lesion {which}: the total lacks it."]
+
+
+def of_merger(lesion: int, others: Sequence[int], visit: int) -> str:
+    """A lesion that holds others since a visit (counted from 1)."""
+    which = " and ".join(map(str, others))
+    return f"Since visit {visit} lesion {lesion} holds what was lesion {which}: changes across that include it."
 
 
 def of_series(visits: int, dated: bool) -> list[str]:

@@ -20,6 +20,7 @@ from jinja2 import Environment, PackageLoader, Undefined
 from napari_convlstm_tumor import RESEARCH_USE, __version__
 from napari_convlstm_tumor.analysis import Analysis
 from napari_convlstm_tumor.errors import InputError
+from napari_convlstm_tumor.measure.response import CRITERIA
 from napari_convlstm_tumor.report.figures import Chart, Curve, Point, lesion_colour, volume_chart
 from napari_convlstm_tumor.report.tables import UNDATED_NAMES, UNDEFINED
 from napari_convlstm_tumor.report.tiles import pictures
@@ -28,6 +29,8 @@ from napari_convlstm_tumor.report.tiles import pictures
 MOST_CURVES = 8
 # Below this many mL two decimals are too coarse.
 SMALL_ML = 0.1
+# States without a line in the table of lesions: not there yet, or perhaps noise (told of in the events).
+LEFT_OUT = ("absent", "speck")
 Row = Mapping[str, Any]
 
 
@@ -53,7 +56,7 @@ def patient_html(
     report = analysis.report
     visits = [_dated_names(row) for row in report.visits]
     rows = _own_forecast(analysis) if forecasts is None else list(forecasts)
-    lesions = _by_lesion(report.lesions)
+    lesions = _by_lesion(row for row in report.lesions if row["state"] not in LEFT_OUT)
     context = {
         "patient": analysis.patient if show_patient else None,
         "dated": analysis.dated,
@@ -63,10 +66,12 @@ def patient_html(
         "lesions": lesions,
         "colours": {n: lesion_colour(n) for n in lesions},
         "events": report.events,
-        "responses": report.responses,
+        "responses": {_criterion_name(key): rows for key, rows in report.responses.items()},
+        "why_criterion": report.provenance.get("response", {}).get("why", ""),
         "forecasts": rows,
         "forecast_note": analysis.prediction.forecast_note,
         "chart": _chart(visits, lesions, rows, analysis.dated),
+        "specks": len({row["lesion"] for row in report.lesions if row["state"] == "speck"}),
         "hidden_curves": max(0, len(lesions) - MOST_CURVES),
         "registrations": _registrations(analysis),
         "uncertain": _uncertain(analysis, visits),
@@ -131,6 +136,10 @@ def _by_lesion(rows: Iterable[Row]) -> dict[int, list[Row]]:
     return dict(sorted(found.items()))
 
 
+def _criterion_name(key: str) -> str:
+    return CRITERIA[key].name if key in CRITERIA else key
+
+
 def _own_forecast(analysis: Analysis) -> list[Row]:
     """The volume of the prediction's forecast: the last volume times forecast voxels per voxel of the last mask.
 
@@ -171,7 +180,10 @@ def _uncertain(analysis: Analysis, visits: Sequence[Row]) -> list[tuple[str, lis
     groups += [(_when(row), _sentences(row.get("warnings"))) for row in visits]
     groups += [(f"Lesion {n}", _at_visits(rows)) for n, rows in _by_lesion(report.lesions).items()]
     groups += [
-        (f"{name}: not known from the images", [s for row in rows for s in _sentences(row.get("missing"))])
+        (
+            f"{_criterion_name(name)}: not known from the images",
+            [s for row in rows for s in _sentences(row.get("missing"))],
+        )
         for name, rows in report.responses.items()
     ]
     return [(about, list(dict.fromkeys(found))) for about, found in groups if found]
