@@ -16,6 +16,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from napari_convlstm_tumor.errors import MissingDependency
+from napari_convlstm_tumor.prepare.preprocess import normalisation
+from napari_convlstm_tumor.volume import Grid, Volume
 
 Half = npt.NDArray[np.float16]
 # How far outside the brain the head is described (scalp and air), and the margin kept around it.
@@ -67,10 +69,13 @@ def real_brains(folder: Path) -> list[Anatomy]:
     return found
 
 
-def real_tumors(folder: Path) -> list[Anatomy]:
-    """The sarcomas STS-*/: one Anatomy for CT and one for T1, each with the signed distance of its tumor."""
+def real_tumors(folder: Path, most: int | None = None) -> list[Anatomy]:
+    """The sarcomas STS-*/: one Anatomy for CT and one for T1, each with the signed distance of its tumor.
+
+    most: read no more than enough for so many.
+    """
     found = []
-    for case in sorted(folder.glob("STS-*")):
+    for case in sorted(folder.glob("STS-*"))[: None if most is None else (most + 1) // 2]:
         for modality in ("ct", "t1"):
             image = nib.load(case / f"{modality}.nii.gz")
             mask = np.asarray(nib.load(case / f"{modality}_tumor.nii.gz").dataobj) > 0
@@ -79,6 +84,23 @@ def real_tumors(folder: Path) -> list[Anatomy]:
             values = ((raw - 40) / 100).astype(np.float16) if modality == "ct" else normalise_mr(raw, raw > 0)
             distance = _signed_distance_mm(mask, spacing)
             found.append(Anatomy(f"{case.name}-{modality}", spacing, {modality: values}, distance=distance))  # type: ignore[arg-type]
+    return found
+
+
+def real_glioblastomas(folder: Path) -> list[Anatomy]:
+    """The visits GBM-*/DATE/ (T1c): one Anatomy each, with the signed distance of its mask, holes filled by slice."""
+    found = []
+    for case in sorted(folder.glob("GBM-*")):
+        for n, visit in enumerate(sorted(p for p in case.iterdir() if p.is_dir()), start=1):
+            image = nib.load(visit / "t1c.nii.gz")
+            rim = np.asarray(nib.load(visit / "tumor.nii.gz").dataobj) > 0
+            mask = np.stack([ndimage.binary_fill_holes(rim[..., k]) for k in range(rim.shape[2])], axis=-1)
+            raw = np.asarray(image.dataobj, dtype=np.float32)
+            spacing = tuple(float(s) for s in image.header.get_zooms()[:3])
+            centre, scale = normalisation(Volume(raw, Grid(raw.shape, image.affine)), "t1c")
+            values = {"t1c": np.clip((raw - centre) / scale, -20, 20).astype(np.float16)}
+            distance = _signed_distance_mm(mask, spacing)
+            found.append(Anatomy(f"{case.name}-{n}", spacing, values, distance=distance))  # type: ignore[arg-type]
     return found
 
 

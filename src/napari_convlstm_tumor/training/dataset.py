@@ -106,7 +106,7 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
         fields: Sequence[GrowthField],
         seed: int,
         stage: Stage = Stage(),
-        simulated: float = 0.6,
+        simulated: float = 0.5,
         distance_share: float = 0.35,
         length: int = 1_000_000,
     ) -> None:
@@ -191,7 +191,11 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
         return replace(simulate.scene_of(anatomy, arrival[:, :1, :1, :1], everything), arrival=whole)
 
     def _real(self, rng: np.random.Generator, visits: int) -> dict[str, Tensor]:
-        fine, coarse = self.real[int(rng.integers(len(self.real)))]
+        # a kind of image first, then a patient: there are few of some kinds
+        kinds = sorted({m for a, _ in self.real for m in a.images})
+        kind = kinds[int(rng.integers(len(kinds)))]
+        choice = [pair for pair in self.real if kind in pair[0].images]
+        fine, coarse = choice[int(rng.integers(len(choice)))]
         assert coarse.distance is not None
         (modality,) = fine.images
         inside = np.argwhere(coarse.distance < 0)
