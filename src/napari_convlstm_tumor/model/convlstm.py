@@ -1,121 +1,67 @@
-"""Convolutional recurrent cells for maps (2-D) and volumes (3-D) seen at uneven times. Pure torch, usable alone.
+"""Recurrent memory over maps (2-D) and volumes (3-D) seen at uneven times: ConvLSTM, ConvGRU, attention, stacked.
 
-A CNN sees one picture; an LSTM remembers but flattens space away; these cells keep the map and remember.
+Pure torch; usable without the rest of the package. Two patients, five visits, one channel, 3-D:
 
-ConvLSTM: Shi et al. 2015, arXiv 1506.04214. ConvGRU: Ballas et al. 2016, arXiv 1511.06432. The decay of the memory with
-the time between two visits follows GRU-D (Che et al. 2018, doi 10.1038/s41598-018-24271-9).
+    import torch
+    from napari_convlstm_tumor.model.convlstm import ConvRecurrent
 
-Shapes: x (B, C, *space), state per layer a tuple of tensors (B, H, *space), days (B,) since the step before.
+    memory = ConvRecurrent(in_channels=1, hidden=(8, 8), cell="lstm", dimensions=3)
+    visits = torch.randn(2, 5, 1, 16, 16, 8)
+    days = torch.tensor([[0.0, 41, 97, 160, 300], [0, 90, 180, 270, 360]])
+    seen = torch.tensor([[True, True, False, True, True], [True] * 5])
+    features, state = memory(visits, days, present=seen)
+    assert features.shape == (2, 5, 8, 16, 16, 8)
+    next_features, state = memory(visits[:, :1], days[:, -1:] + 30, state)
+
+cell is "lstm" (``peephole=True`` for Shi's peepholes), "gru" or "attention" (``inner="gru"``, ``slots=4``). The cells
+alone are ``ConvLSTMCell``, ``ConvGRUCell`` and ``ConvAttentionCell``; ``ModalityStem`` feeds them images of which some
+are absent. Equations and sources: model/cells.py, model/attention.py; measurements: docs/recurrent-cells.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as work_out_again
 
-State = tuple[Tensor, ...]
-CONVOLUTIONS: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
-# Days are divided by this before they meet a learned rate, so that rates are of order one.
-DAYS_PER_UNIT = 100.0
-# The memory starts out losing 5 % in DAYS_PER_UNIT: softplus(-3) = 0.049.
-START_DECAY = -3.0
+from napari_convlstm_tumor.errors import InputError, SettingsError
+from napari_convlstm_tumor.model import fused
+from napari_convlstm_tumor.model.attention import ConvAttentionCell
+from napari_convlstm_tumor.model.cells import ConvGRUCell, ConvLSTMCell, State, TimeDecay, convolution
 
+__all__ = [
+    "CELLS",
+    "ConvAttentionCell",
+    "ConvGRUCell",
+    "ConvLSTMCell",
+    "ConvRecurrent",
+    "Memory",
+    "ModalityStem",
+    "State",
+    "TimeDecay",
+]
 
-class TimeDecay(nn.Module):
-    """Shrinks a state by exp(-rate * days), one learned, non-negative rate a channel."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.raw_rate = nn.Parameter(torch.full((channels,), START_DECAY))
-
-    def forward(self, state: Tensor, days: Tensor | None) -> Tensor:
-        """state (B, H, *space), days (B,) or None (no time known: nothing is lost)."""
-        if days is None:
-            return state
-        rate = nn.functional.softplus(self.raw_rate)
-        kept = torch.exp(-rate[None, :] * (days[:, None] / DAYS_PER_UNIT))
-        return state * kept.to(state.dtype).reshape(*kept.shape, *[1] * (state.dim() - 2))
-
-
-class ConvLSTMCell(nn.Module):
-    """One ConvLSTM step (Shi et al. 2015, eq. 3); peepholes are optional, as in the paper's.
-
-    Input (B, in_channels, *space), state (h, c) each (B, hidden, *space) or None. Returns (h, (h, c)).
-    """
-
-    states = 2
-
-    def __init__(
-        self,
-        in_channels: int,
-        hidden: int,
-        kernel_size: int = 3,
-        dimensions: int = 3,
-        peephole: bool = False,
-    ) -> None:
-        super().__init__()
-        self.hidden = hidden
-        convolution = CONVOLUTIONS[dimensions]
-        self.gates = convolution(in_channels + hidden, 4 * hidden, kernel_size, padding=kernel_size // 2)
-        self.peephole = nn.Parameter(torch.zeros(3, hidden, *[1] * dimensions)) if peephole else None
-        self.decay = TimeDecay(hidden)
-        with torch.no_grad():  # a forget gate that starts open: Jozefowicz et al. 2015
-            self.gates.bias[hidden : 2 * hidden] = 1.0  # type: ignore[index]
-
-    def forward(self, x: Tensor, state: State | None = None, days: Tensor | None = None) -> tuple[Tensor, State]:
-        """One step; ``days`` since the step before fade the memory c."""
-        h, c = state if state is not None else _zeros(x, self.hidden, 2)
-        c = self.decay(c, days)
-        i, f, o, g = self.gates(torch.cat([x, h], dim=1)).chunk(4, dim=1)
-        if self.peephole is not None:
-            i, f = i + self.peephole[0] * c, f + self.peephole[1] * c
-        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-        if self.peephole is not None:
-            o = o + self.peephole[2] * c
-        h = torch.sigmoid(o) * torch.tanh(c)
-        return h, (h, c)
+CELLS: dict[str, Callable[..., nn.Module]] = {
+    "lstm": ConvLSTMCell,
+    "gru": ConvGRUCell,
+    "attention": ConvAttentionCell,
+}
 
 
-class ConvGRUCell(nn.Module):
-    """One ConvGRU step (Ballas et al. 2016, eq. 1-4): three quarters of the gate parameters of a ConvLSTM.
+class Memory(NamedTuple):
+    """What a stack takes on to its next piece: each sample as it was after the last visit that was present."""
 
-    Input (B, in_channels, *space), state (h,) with (B, hidden, *space) or None. Returns (h, (h,)).
-    """
-
-    states = 1
-
-    def __init__(self, in_channels: int, hidden: int, kernel_size: int = 3, dimensions: int = 3) -> None:
-        super().__init__()
-        self.hidden = hidden
-        convolution = CONVOLUTIONS[dimensions]
-        self.gates = convolution(in_channels + hidden, 2 * hidden, kernel_size, padding=kernel_size // 2)
-        self.candidate = convolution(in_channels + hidden, hidden, kernel_size, padding=kernel_size // 2)
-        self.decay = TimeDecay(hidden)
-
-    def forward(self, x: Tensor, state: State | None = None, days: Tensor | None = None) -> tuple[Tensor, State]:
-        """One step; ``days`` since the step before fade the memory h."""
-        (h,) = state if state is not None else _zeros(x, self.hidden, 1)
-        h = self.decay(h, days)
-        update, reset = torch.sigmoid(self.gates(torch.cat([x, h], dim=1))).chunk(2, dim=1)
-        candidate = torch.tanh(self.candidate(torch.cat([x, reset * h], dim=1)))
-        h = (1 - update) * h + update * candidate
-        return h, (h,)
-
-
-CELLS: dict[str, type[ConvLSTMCell] | type[ConvGRUCell]] = {"lstm": ConvLSTMCell, "gru": ConvGRUCell}
+    states: tuple[State, ...]
+    output: Tensor  # (B, hidden[-1], *space), zeros before the first visit
+    day: Tensor | None  # (B,) of that visit, None when no days were given
 
 
 class ConvRecurrent(nn.Module):
-    """A stack of cells over a sequence of any length and any gaps; the state goes in and out (streaming).
-
-    Input x (B, T, C, *space) and days (B, T) since the first visit, or None. A step with present (T,) False is
-    skipped: its output is that of the step before (zeros at the start) and the memory is only faded by the days.
-    Returns (output (B, T, hidden[-1], *space), state), where the state may be given back for the next piece
-    together with ``days_before`` (B,), the day of the last step of the piece before.
-    """
+    """A stack of cells over a sequence of any length and any gaps; the memory goes in and out (streaming)."""
 
     def __init__(
         self,
@@ -124,44 +70,149 @@ class ConvRecurrent(nn.Module):
         cell: str = "lstm",
         kernel_size: int = 3,
         dimensions: int = 3,
+        checkpoint: bool = False,
+        **options: Any,
     ) -> None:
+        """hidden: channels of each layer; options go to the cell (peephole, inner, slots).
+
+        checkpoint: with gradients, keep what goes into and out of each visit and work out the rest again in the
+        backward pass: a third more time for a fraction of the memory (docs/performance.md).
+
+        Raises SettingsError for an unknown cell, an empty stack, or sizes that no cell can have.
+        """
         super().__init__()
-        sizes = [in_channels, *hidden]
-        self.hidden = tuple(hidden)
-        make = CELLS[cell]
-        self.cells = nn.ModuleList(make(a, b, kernel_size, dimensions) for a, b in pairwise(sizes))
+        if cell not in CELLS or not hidden:
+            raise SettingsError(f"cell is '{cell}', hidden {tuple(hidden)}; take {', '.join(CELLS)}, and >= 1 layer.")
+        self.hidden, self.checkpoint = tuple(hidden), checkpoint
+        sizes = pairwise([in_channels, *hidden])
+        self.cells = nn.ModuleList(CELLS[cell](a, b, kernel_size, dimensions, **options) for a, b in sizes)
+
+    def start(self, x: Tensor, day: Tensor | None = None) -> Memory:
+        """The empty memory for visits like x (B, C, *space)."""
+        output = x.new_zeros(x.shape[0], self.hidden[-1], *x.shape[2:])
+        return Memory(tuple(cell.start(x) for cell in self.cells), output, day)  # type: ignore[operator]
 
     def step(
-        self, x: Tensor, state: Sequence[State | None] | None = None, gap_days: Tensor | None = None
-    ) -> tuple[Tensor, list[State]]:
-        """One visit through the stack: x (B, C, *space), gap_days (B,) since the visit before."""
-        states: list[State] = []
-        for cell, old in zip(self.cells, state or [None] * len(self.cells), strict=True):
+        self, x: Tensor, states: Sequence[State] | None = None, gap_days: Tensor | None = None
+    ) -> tuple[Tensor, tuple[State, ...]]:
+        """One visit through the stack: x (B, C, *space), gap_days (B,) >= 0 since the visit before."""
+        if self.checkpoint and torch.is_grad_enabled():
+            done: tuple[Tensor, tuple[State, ...]] = work_out_again(
+                self._layers, x, states, gap_days, use_reentrant=False, preserve_rng_state=False
+            )
+            return done
+        return self._layers(x, states, gap_days)
+
+    def _layers(
+        self, x: Tensor, states: Sequence[State] | None, gap_days: Tensor | None
+    ) -> tuple[Tensor, tuple[State, ...]]:
+        new_states: list[State] = []
+        olds: Sequence[State | None] = states or [None] * len(self.cells)
+        for cell, old in zip(self.cells, olds, strict=True):
             x, new = cell(x, old, gap_days)
-            states.append(new)
-        return x, states
+            new_states.append(new)
+        return x, tuple(new_states)
 
     def forward(
         self,
         x: Tensor,
         days: Tensor | None = None,
-        state: Sequence[State] | None = None,
-        days_before: Tensor | None = None,
-        present: Sequence[bool] | None = None,
-    ) -> tuple[Tensor, Sequence[State] | None]:
-        """The whole sequence."""
+        memory: Memory | None = None,
+        present: Tensor | None = None,
+    ) -> tuple[Tensor, Memory]:
+        """The sequence x (B, T, C, *space) -> output (B, T, hidden[-1], *space) and the memory for what follows.
+
+        days: (B, T) at which the visits were, from any first day, never falling; None: no time is known, nothing fades.
+        present: (B, T) or (T,) bool. An absent visit is skipped, whatever x holds there: that sample's output is that
+        of its visit before (zeros at the start), its memory stays, and the days go on counting.
+        Raises InputError when shapes do not fit or days fall.
+        """
+        present = _presence(x, present)
+        memory = self.start(x[:, 0]) if memory is None else memory
+        memory = memory._replace(day=_day_before(x, days, memory))
         outputs: list[Tensor] = []
-        last_day = days_before
-        output = x.new_zeros(x.shape[0], self.hidden[-1], *x.shape[3:]) if state is None else state[-1][0]
         for t in range(x.shape[1]):
-            if present is None or present[t]:
-                gap = None if days is None or last_day is None else days[:, t] - last_day
-                output, state = self.step(x[:, t], state, gap)
-                last_day = None if days is None else days[:, t]
-            outputs.append(output)
-        return torch.stack(outputs, dim=1), state
+            memory = self._visit(x[:, t], None if days is None else days[:, t], memory, present[:, t])
+            outputs.append(memory.output)
+        return _over_visits(outputs), memory
+
+    def _visit(self, x: Tensor, day: Tensor | None, memory: Memory, present: Tensor) -> Memory:
+        """The memory after one visit; only the samples that are present go through the cells."""
+        rows = present.nonzero().squeeze(1)
+        if len(rows) == 0:
+            return memory
+        if len(rows) < len(x):
+            part = self._visit(x[rows], None if day is None else day[rows], _take(memory, rows), present[rows])
+            return _put(memory, rows, part)
+        gap = None if day is None or memory.day is None else day - memory.day
+        output, states = self.step(x, memory.states, gap)
+        return Memory(states, output, day)
 
 
-def _zeros(x: Tensor, hidden: int, count: int) -> State:
-    empty = x.new_zeros(x.shape[0], hidden, *x.shape[2:])
-    return tuple(empty for _ in range(count))
+class ModalityStem(nn.Module):
+    """Features of whichever images of a visit there are: a convolution for each kind, averaged over those present."""
+
+    def __init__(self, modalities: int, channels: int, kernel_size: int = 3, dimensions: int = 3) -> None:
+        super().__init__()
+        self.modalities, self.channels = modalities, channels
+        self.each = convolution(modalities, modalities * channels, kernel_size, dimensions, groups=modalities)
+
+    def forward(self, x: Tensor, present: Tensor) -> Tensor:
+        """x (B, M, *space), present (B, M) bool -> (B, channels, *space); what x holds where absent has no influence.
+
+        A sample without any image gives zeros: mark its visit as absent.
+        """
+        mask = present.reshape(*present.shape, *[1] * (x.dim() - 2))
+        features = self.each(torch.where(mask, x, 0.0)).unflatten(1, (self.modalities, self.channels))
+        count = mask.sum(dim=1, keepdim=True).clamp(min=1)
+        return (features * (mask[:, :, None] / count[:, :, None])).sum(dim=1)
+
+
+def _over_visits(outputs: Sequence[Tensor]) -> Tensor:
+    """(B, T, C, *space), the channels lying where they lie in the outputs: a plain stack would turn them round."""
+    layout = fused.CHANNELS_LAST.get(outputs[0].dim())
+    if layout is None or not outputs[0].is_contiguous(memory_format=layout):
+        return torch.stack(list(outputs), dim=1)
+    return torch.stack([o.movedim(1, -1) for o in outputs], dim=1).movedim(-1, 2)
+
+
+def _presence(x: Tensor, present: Tensor | None) -> Tensor:
+    """(B, T) bool on the CPU, where the choice of rows is made."""
+    if x.dim() < 4 or x.shape[1] == 0:
+        raise InputError(f"x has shape {tuple(x.shape)}; take (B, T, C, *space) with at least one visit.")
+    if present is None:
+        return torch.ones(x.shape[:2], dtype=torch.bool)
+    if present.dtype != torch.bool or present.shape not in (x.shape[:2], x.shape[1:2]):
+        raise InputError(
+            f"present is {present.dtype} of shape {tuple(present.shape)}; take bool, {tuple(x.shape[:2])} or (T,)."
+        )
+    return present.expand(x.shape[:2]).cpu()
+
+
+def _day_before(x: Tensor, days: Tensor | None, memory: Memory) -> Tensor | None:
+    """Day (B,) from which the first gap counts. Where it was not known, nothing is known to have faded."""
+    if days is None:
+        return None
+    if days.shape != x.shape[:2]:
+        raise InputError(f"days has shape {tuple(days.shape)}; take one day a visit, {tuple(x.shape[:2])}.")
+    before = days[:, 0] if memory.day is None else memory.day
+    gaps = torch.cat([before[:, None], days], dim=1).diff(dim=1)
+    if not bool((torch.isfinite(gaps) & (gaps >= 0)).all()):
+        raise InputError("days fall or are no numbers within a series; sort the visits by day (absent visits too).")
+    return before
+
+
+def _take(memory: Memory, rows: Tensor) -> Memory:
+    states = tuple(tuple(t[rows] for t in state) for state in memory.states)
+    return Memory(states, memory.output[rows], None if memory.day is None else memory.day[rows])
+
+
+def _put(memory: Memory, rows: Tensor, now: Memory) -> Memory:
+    """``memory`` with some rows replaced."""
+
+    def put(old: Tensor, new: Tensor) -> Tensor:
+        return old.to(new.dtype).index_copy(0, rows.to(old.device), new)
+
+    states = tuple(tuple(map(put, *pair)) for pair in zip(memory.states, now.states, strict=True))
+    day = None if memory.day is None or now.day is None else put(memory.day, now.day)
+    return Memory(states, put(memory.output, now.output), day)
