@@ -3,15 +3,25 @@
 import numpy as np
 import pytest
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 from napari_convlstm_tumor.errors import SeriesError
 from napari_convlstm_tumor.io.discover import find_patient
 from napari_convlstm_tumor.io.read import read_series
 from napari_convlstm_tumor.prepare.native import mask_to_grid, to_common_mm, to_native, to_visit_mm
 from napari_convlstm_tumor.prepare.preprocess import LARGEST_GRID_VOXELS, align, common_grid, normalisation
+from napari_convlstm_tumor.prepare.resample import covered
 from napari_convlstm_tumor.series import Series, Visit
 from napari_convlstm_tumor.settings import Settings
 from napari_convlstm_tumor.volume import Grid, Volume
+
+
+def rigid(degrees, shift_mm):
+    """(4, 4): turn by Euler angles, then shift."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_euler("xyz", degrees, degrees=True).as_matrix()
+    matrix[:3, 3] = shift_mm
+    return matrix
 
 
 def run(steps):
@@ -143,3 +153,24 @@ def test_thin_rims_on_thick_slices_come_back(shared_data, patient):
     aligned = run(align(series, settings))
     for t, visit in enumerate(series.visits):
         assert dice(to_native(aligned.masks[t], aligned, t, visit.mask.grid), visit.mask.data) >= 0.97
+
+
+def slowly_covered(source, grid, grid_to_source):
+    """Every voxel asked by itself."""
+    answer = np.zeros(grid.shape, bool)
+    for voxel in np.ndindex(*grid.shape):
+        mm = grid_to_source[:3, :3] @ grid.to_mm(voxel) + grid_to_source[:3, 3]
+        index = source.to_index(mm)
+        answer[voxel] = np.all((index > -0.5 - 1e-6) & (index < np.array(source.shape) - 0.5 + 1e-6))
+    return answer
+
+
+@pytest.mark.parametrize("degrees", [(0, 0, 0), (20, -10, 5), (0, 0, 90)])
+def test_what_an_image_covers_agrees_with_asking_every_voxel(degrees):
+    source = Grid((10, 12, 6), np.diag([1.0, 1.2, 2.0, 1.0]))
+    grid = Grid((11, 9, 14), np.diag([1.0, 1.3, 0.9, 1.0]))
+    motion = rigid(degrees, (1.3, -2.1, 0.7))
+    found = covered(source, grid, motion)
+    assert found.any()
+    assert not found.all()
+    assert np.array_equal(found, slowly_covered(source, grid, motion))

@@ -8,6 +8,7 @@ series of fewer than MIN_SLICES slices. SEG and RTSTRUCT objects are masks of th
 from __future__ import annotations
 
 import datetime
+import math
 import re
 import warnings
 from collections import defaultdict
@@ -169,9 +170,10 @@ def _text(dataset: Any, tag: str) -> str:
 
 def _number(dataset: Any, tag: str) -> float | None:
     try:
-        return float(_text(dataset, tag))
+        number = float(_text(dataset, tag))
     except ValueError:
         return None
+    return number if math.isfinite(number) else None
 
 
 def _date(text: str) -> datetime.date | None:
@@ -193,7 +195,7 @@ def group(headers: Iterable[Header]) -> list[DicomSeries]:
 
 
 def _order(number: str) -> int:
-    return int(number) if number.lstrip("-").isdigit() else 10**9
+    return int(number) if number.removeprefix("-").isdecimal() else 10**9
 
 
 def _series(files: list[Header]) -> DicomSeries:

@@ -13,7 +13,7 @@ from monai.transforms import NormalizeIntensity
 
 from napari_convlstm_tumor.errors import SeriesError
 from napari_convlstm_tumor.prepare.native import mask_to_grid
-from napari_convlstm_tumor.prepare.register import agreement, judged, register
+from napari_convlstm_tumor.prepare.register import agreement, forget_reference, judged, register
 from napari_convlstm_tumor.prepare.resample import covered, resample
 from napari_convlstm_tumor.series import AlignedSeries, FloatVolume, Registration, Series, Visit
 from napari_convlstm_tumor.settings import Settings
@@ -60,6 +60,7 @@ def align(series: Series, settings: Settings) -> Generator[float, None, AlignedS
         masks.append(None if mask is None else mask_to_grid(mask, grid, registration.ref_to_visit))
         registrations.append(registration)
         yield (t + 1) / len(series.visits)
+    forget_reference()
     return replace(aligned, registrations=tuple(registrations), masks=tuple(masks))
 
 
@@ -140,17 +141,31 @@ def _empty(series: Series, grid: Grid, reference: int) -> AlignedSeries:
 
 def _fill(aligned: AlignedSeries, t: int, visit: Visit, registration: Registration) -> None:
     """Write one visit's images into the preallocated arrays."""
+    reaches = _reaches(visit, aligned.grid, registration.ref_to_visit)
     for c, modality in enumerate(aligned.modalities):
         image = visit.images.get(modality)
         if image is None:
             continue
         centre, scale = normalisation(image, modality)
-        reached = covered(image.grid, aligned.grid, registration.ref_to_visit)
+        reached = reaches[modality]
         moved = resample(image, aligned.grid, registration.ref_to_visit)
         darkest = (float(image.data.min()) - centre) / scale
         aligned.data[t, c] = np.where(reached, _normalised(moved, centre, scale), np.float32(darkest))
         aligned.inside[t] |= reached
         aligned.centre[t, c], aligned.scale[t, c] = centre, scale
+
+
+def _reaches(visit: Visit, grid: Grid, ref_to_visit: FloatArray) -> dict[str, npt.NDArray[np.bool_]]:
+    """modality -> (I, J, K) where its image reaches; images on the same voxels share one array."""
+    found: list[tuple[Grid, npt.NDArray[np.bool_]]] = []
+    reaches = {}
+    for modality, image in visit.images.items():
+        known = next((reach for other, reach in found if image.grid.matches(other, tolerance_mm=0)), None)
+        if known is None:
+            known = covered(image.grid, grid, ref_to_visit)
+            found.append((image.grid, known))
+        reaches[modality] = known
+    return reaches
 
 
 def _normalised(image: FloatVolume, centre: float, scale: float) -> FloatVolume:

@@ -1,22 +1,26 @@
-"""Rigid registration of one visit to the reference, SimpleITK.
+"""Rigid registration of one visit to the reference.
 
-Two stages. The first, on coarse images by mutual information, finds the place from several starts; the second
-refines it on images with their slow part removed: the bias fields of two scans differ, and pull plain measures
-0.3-0.7 mm off (after subtracting an 8 mm Gaussian the error was 0.03-0.04 mm).
+Two stages. The first, on coarse images by mutual information (SimpleITK), finds the place from several starts; the
+second refines it on images with their slow part removed: the bias fields of two scans differ, and pull plain measures
+0.3-0.7 mm off. Like images are refined by Gauss-Newton (prepare/refine). Where the match is then not good, and for
+unlike images, the second stage is mutual information too; the better match of the two stands.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
+from napari_convlstm_tumor.prepare.refine import refine
 from napari_convlstm_tumor.series import Registration
-from napari_convlstm_tumor.volume import FloatArray, Volume
+from napari_convlstm_tumor.volume import FloatArray, Grid, Volume
 
 HIGH_PASS_MM = 8.0
 # Both stages see at most this many voxels along an axis at their finest: finer gains nothing and costs seconds.
@@ -32,6 +36,8 @@ SMALLEST_SHARE = 0.3
 WORTHWHILE_GAIN = 0.002
 # The judging grid: fine enough for the folds of the brain, coarse enough to be quick.
 JUDGE_MM = 2.0
+# Two starts nearer than this lead to the same place.
+SAME_START_MM = 1.0
 BODY_SHARE_OF_P99 = 0.12
 FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # LPS <-> RAS
 
@@ -42,17 +48,28 @@ def register(moving: Volume, fixed: Volume, same_modality: bool = True) -> Regis
     Deterministic. When the registered images agree no better than by their headers, the headers' alignment stays.
     Images of different kinds (same_modality False) cannot be judged by correlation: quality NaN, good False.
     """
-    still, moved = _to_sitk(fixed), _to_sitk(moving)
     with _one_thread():
-        found = _refine(still, moved, _best_start(still, moved))
-    matrix = _matrix_ras(found)
-    if not same_modality:
-        note = "no sequence shared with the reference, so the match cannot be judged"
-        return Registration(matrix, float("nan"), False, note)
-    registered, header = agreement(moving, fixed, matrix), agreement(moving, fixed, np.eye(4))
+        pair = _Pair(_still(fixed), _Prepared.of(moving))
+        start = _best_start(pair.still, pair.moved)
+        if not same_modality:
+            note = "no sequence shared with the reference, so the match cannot be judged"
+            return Registration(_matrix_ras(_refine_unlike(pair, start)), float("nan"), False, note)
+        matrix, registered = _best_match(pair, start)
+        header = pair.agreement(np.eye(4))
     if registered < header + WORTHWHILE_GAIN:
         return judged(np.eye(4), header, "kept as the headers say: registration did not improve the match")
     return judged(matrix, registered, "")
+
+
+def _best_match(pair: _Pair, start: sitk.Euler3DTransform) -> tuple[FloatArray, float]:
+    """The better of Gauss-Newton and, where that does not give a good match, mutual information; and its agreement."""
+    found = refine(_to_volume(pair.moved.edges), _to_volume(pair.still.thin_edges), _matrix_ras(start))
+    quality = -1.0 if found is None else pair.agreement(found)
+    if found is not None and quality >= QUALITY_THRESHOLD:
+        return found, quality
+    other = _matrix_ras(_refine_unlike(pair, start))
+    other_quality = pair.agreement(other)
+    return (other, other_quality) if found is None or other_quality > quality else (found, quality)
 
 
 @contextlib.contextmanager
@@ -80,20 +97,83 @@ def agreement(moving: Volume, fixed: Volume, ref_to_visit: FloatArray) -> float:
     Correlation, within the body of ``fixed`` and where both reach, of both images less their 8 mm Gaussian: bias fields
     do not count, 3 mm of error does. Negative counts as 0, and so does too small a common part.
     """
-    still, moved = _resampled(_to_sitk(fixed), JUDGE_MM), _smoothed(_to_sitk(moving), JUDGE_MM)
-    transform = sitk.AffineTransform(3)
-    lps = FLIP @ ref_to_visit @ FLIP
-    transform.SetMatrix(lps[:3, :3].ravel().tolist())
-    transform.SetTranslation(lps[:3, 3].tolist())
-    whole = sitk.GetArrayFromImage(still)
-    body = whole > BODY_SHARE_OF_P99 * np.percentile(whole, 99)
-    a = sitk.GetArrayFromImage(_high_passed(still))
-    placed = sitk.Resample(_high_passed(moved), still, transform, sitk.sitkLinear, float("-inf"))
-    b = sitk.GetArrayFromImage(placed)
-    both = body & np.isfinite(b)
-    if both.sum() < max(SMALLEST_SHARE * body.sum(), 100) or a[both].std() == 0 or b[both].std() == 0:
-        return 0.0
-    return max(0.0, float(np.corrcoef(a[both], b[both])[0, 1]))
+    with _one_thread():
+        return _Pair(_still(fixed), _Prepared.of(moving)).agreement(ref_to_visit)
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """An image, and what registration needs of it, each computed once and when first asked for."""
+
+    image: sitk.Image
+
+    @classmethod
+    def of(cls, volume: Volume) -> _Prepared:
+        return cls(_to_sitk(volume))
+
+    @cached_property
+    def smooth(self) -> sitk.Image:
+        """On its own voxels, as fine as JUDGE_MM."""
+        return _smoothed(self.image, JUDGE_MM)
+
+    @cached_property
+    def edges(self) -> sitk.Image:
+        """``smooth`` less its slow part."""
+        return _high_passed(self.smooth)
+
+    @cached_property
+    def thin(self) -> sitk.Image:
+        """``smooth`` on voxels of JUDGE_MM."""
+        return _thinned(self.smooth, JUDGE_MM)
+
+    @cached_property
+    def thin_edges(self) -> sitk.Image:
+        """``thin`` less its slow part."""
+        return _high_passed(self.thin)
+
+    @cached_property
+    def coarse(self) -> sitk.Image:
+        """On voxels of COARSE_MM."""
+        return _resampled(self.thin, COARSE_MM)
+
+    @cached_property
+    def body(self) -> npt.NDArray[np.bool_]:
+        """(K, J, I) of ``thin``: brighter than the background."""
+        whole = sitk.GetArrayViewFromImage(self.thin)
+        return np.asarray(whole > BODY_SHARE_OF_P99 * np.percentile(whole, 99))
+
+
+def forget_reference() -> None:
+    """Free what is kept of the last reference (about three times its image)."""
+    _still.cache_clear()
+
+
+@functools.lru_cache(maxsize=1)
+def _still(fixed: Volume) -> _Prepared:
+    """The reference is the same for all visits of a patient: what was computed of it is kept until the next one."""
+    return _Prepared.of(fixed)
+
+
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """Reference and visit."""
+
+    still: _Prepared
+    moved: _Prepared
+
+    def agreement(self, ref_to_visit: FloatArray) -> float:
+        """What ``agreement`` says."""
+        transform = sitk.AffineTransform(3)
+        lps = FLIP @ ref_to_visit @ FLIP
+        transform.SetMatrix(lps[:3, :3].ravel().tolist())
+        transform.SetTranslation(lps[:3, 3].tolist())
+        placed = sitk.Resample(self.moved.edges, self.still.thin_edges, transform, sitk.sitkLinear, float("-inf"))
+        a, b = sitk.GetArrayViewFromImage(self.still.thin_edges), sitk.GetArrayFromImage(placed)
+        body = self.still.body
+        both = body & np.isfinite(b)
+        if both.sum() < max(SMALLEST_SHARE * body.sum(), 100) or a[both].std() == 0 or b[both].std() == 0:
+            return 0.0
+        return max(0.0, float(np.corrcoef(a[both], b[both])[0, 1]))
 
 
 # ---- finding the place ----
@@ -105,9 +185,9 @@ class _Start:
     metric: float
 
 
-def _best_start(fixed: sitk.Image, moving: sitk.Image) -> sitk.Euler3DTransform:
+def _best_start(fixed: _Prepared, moving: _Prepared) -> sitk.Euler3DTransform:
     """The best of three starts after coarse registration: the headers, the middles of the images, their mass."""
-    still, moved = _resampled(fixed, COARSE_MM), _resampled(moving, COARSE_MM)
+    still, moved = fixed.coarse, moving.coarse
     starts = [_centred(still, np.zeros(3))]
     for kind in (
         sitk.CenteredTransformInitializerFilter.GEOMETRY,
@@ -121,7 +201,7 @@ def _best_start(fixed: sitk.Image, moving: sitk.Image) -> sitk.Euler3DTransform:
             continue
         starts.append(_centred(still, np.array(guess.TransformPoint(guess.GetCenter())) - np.array(guess.GetCenter())))
     found = []
-    for start in starts:
+    for start in _different(starts):
         try:
             found.append(_optimise(still, moved, start, (2, 1), COARSE_SAMPLING, smallest_step=1e-2))
         except RuntimeError:  # the images do not overlap from this start
@@ -129,6 +209,16 @@ def _best_start(fixed: sitk.Image, moving: sitk.Image) -> sitk.Euler3DTransform:
     if not found:
         return starts[-1]
     return min(found, key=lambda s: s.metric).transform
+
+
+def _different(starts: list[sitk.Euler3DTransform]) -> list[sitk.Euler3DTransform]:
+    """The starts (shifts alone) without those that lie where an earlier one does."""
+    kept: list[sitk.Euler3DTransform] = []
+    for start in starts:
+        shift = np.array(start.GetTranslation())
+        if all(np.linalg.norm(shift - np.array(k.GetTranslation())) >= SAME_START_MM for k in kept):
+            kept.append(start)
+    return kept
 
 
 def _centred(fixed: sitk.Image, translation: npt.NDArray[np.float64]) -> sitk.Euler3DTransform:
@@ -139,9 +229,9 @@ def _centred(fixed: sitk.Image, translation: npt.NDArray[np.float64]) -> sitk.Eu
     return transform
 
 
-def _refine(fixed: sitk.Image, moving: sitk.Image, start: sitk.Euler3DTransform) -> sitk.Euler3DTransform:
-    """The fine stage on high-passed images; the start itself when it finds no overlap."""
-    still, moved = _high_passed(_resampled(fixed, FINE_MM)), _high_passed(_resampled(moving, FINE_MM))
+def _refine_unlike(pair: _Pair, start: sitk.Euler3DTransform) -> sitk.Euler3DTransform:
+    """The fine stage by mutual information on high-passed images; the start itself when it finds no overlap."""
+    still, moved = (_high_passed(_resampled(side.image, FINE_MM)) for side in (pair.still, pair.moved))
     try:
         return _optimise(still, moved, start, (3, 1), FINE_SAMPLING, smallest_step=1e-4).transform
     except RuntimeError:
@@ -194,6 +284,15 @@ def _to_sitk(volume: Volume) -> sitk.Image:
     return image
 
 
+def _to_volume(image: sitk.Image) -> Volume:
+    """The inverse of _to_sitk."""
+    lps = np.eye(4)
+    lps[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+    lps[:3, 3] = image.GetOrigin()
+    array = sitk.GetArrayFromImage(image).T
+    return Volume(array, Grid(array.shape, FLIP @ lps))
+
+
 def _smoothed(image: sitk.Image, to_mm: float) -> sitk.Image:
     """Gaussian along the axes that are finer than to_mm, as a voxel of that size would average."""
     sigmas = [0.5 * np.sqrt(max(to_mm**2 - s**2, 0.0)) for s in image.GetSpacing()]
@@ -205,24 +304,21 @@ def _smoothed(image: sitk.Image, to_mm: float) -> sitk.Image:
 
 def _resampled(image: sitk.Image, to_mm: float) -> sitk.Image:
     """The image with no axis finer than to_mm."""
-    spacing = [max(s, to_mm) for s in image.GetSpacing()]
-    size = [max(1, round(n * s / t)) for n, s, t in zip(image.GetSize(), image.GetSpacing(), spacing, strict=True)]
-    if size == list(image.GetSize()):
-        return image
-    smooth = _smoothed(image, to_mm)
-    steps = [t / s for s, t in zip(image.GetSpacing(), spacing, strict=True)]
-    middle = [(n - 1) / 2 - (m - 1) / 2 * step for n, m, step in zip(image.GetSize(), size, steps, strict=True)]
-    origin = image.TransformContinuousIndexToPhysicalPoint(middle)
+    return _thinned(_smoothed(image, to_mm), to_mm)
+
+
+def _thinned(smooth: sitk.Image, to_mm: float) -> sitk.Image:
+    """A smoothed image on voxels no finer than to_mm."""
+    spacing = [max(s, to_mm) for s in smooth.GetSpacing()]
+    size = [max(1, round(n * s / t)) for n, s, t in zip(smooth.GetSize(), smooth.GetSpacing(), spacing, strict=True)]
+    if size == list(smooth.GetSize()):
+        return smooth
+    steps = [t / s for s, t in zip(smooth.GetSpacing(), spacing, strict=True)]
+    middle = [(n - 1) / 2 - (m - 1) / 2 * step for n, m, step in zip(smooth.GetSize(), size, steps, strict=True)]
+    origin = smooth.TransformContinuousIndexToPhysicalPoint(middle)
+    direction = smooth.GetDirection()
     return sitk.Resample(
-        smooth,
-        size,
-        sitk.Transform(),
-        sitk.sitkLinear,
-        origin,
-        spacing,
-        image.GetDirection(),
-        0.0,
-        sitk.sitkFloat32,
+        smooth, size, sitk.Transform(), sitk.sitkLinear, origin, spacing, direction, 0.0, sitk.sitkFloat32
     )
 
 

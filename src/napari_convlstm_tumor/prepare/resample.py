@@ -15,6 +15,8 @@ from napari_convlstm_tumor.volume import FloatArray, Grid, Volume
 
 # Smoothing before voxels get coarser than this many times the old ones, so that fine detail does not alias.
 ANTI_ALIAS_RATIO = 1.5
+# The outer side of the first voxel, a hair wider: a centre on the very side, up to rounding, counts as within.
+EDGE_INDEX = -0.5 - 1e-6
 
 
 def resample(volume: Volume, grid: Grid, grid_to_volume: FloatArray, mode: str = "bilinear") -> npt.NDArray[np.float32]:
@@ -48,6 +50,12 @@ def _anti_aliased(data: torch.Tensor, old: Grid, new: Grid) -> torch.Tensor:
 
 def covered(source: Grid, grid: Grid, grid_to_source: FloatArray) -> npt.NDArray[Any]:
     """(I, J, K) bool: voxels of ``grid`` whose centre lies within the voxels of ``source``."""
-    ones = Volume(np.ones(source.shape, dtype=np.float32), source)
-    inside: npt.NDArray[Any] = resample(ones, grid, grid_to_source, mode="nearest") > 0.5
+    to_index = np.linalg.inv(source.affine) @ grid_to_source @ grid.affine
+    inside = np.ones(grid.shape, dtype=bool)
+    i, j, k = (np.arange(n, dtype=np.float64) for n in grid.shape)
+    for row, size in zip(to_index[:3], source.shape, strict=True):
+        plane = row[0] * i[:, None] + row[1] * j + row[3]
+        for index, here in zip(plane, inside, strict=True):  # plane by plane: the coordinates stay in the cache
+            along = index[:, None] + row[2] * k
+            here &= (along > EDGE_INDEX) & (along < size - 1 - EDGE_INDEX)
     return inside
