@@ -28,13 +28,15 @@ import yaml
 
 from napari_convlstm_tumor.analysis import Analysis
 from napari_convlstm_tumor.errors import InputError, TumorError
+from napari_convlstm_tumor.io.headers import check_nifti
+from napari_convlstm_tumor.io.nifti import NIBABEL_ERRORS
 from napari_convlstm_tumor.io.prompts import read_saved_prompts, write_prompts
 from napari_convlstm_tumor.io.read import read_volume
 from napari_convlstm_tumor.io.write import write_json, write_nifti, write_text
 from napari_convlstm_tumor.report.dicom import write_dicom
 from napari_convlstm_tumor.report.html import patient_html
 from napari_convlstm_tumor.report.tables import lesions_csv, report_from_json, report_json, visits_csv
-from napari_convlstm_tumor.series import FloatVolume, Prediction, Registration
+from napari_convlstm_tumor.series import FloatVolume, Prediction, Registration, Report
 from napari_convlstm_tumor.settings import PATHS, Settings
 from napari_convlstm_tumor.volume import Grid, Volume
 
@@ -203,7 +205,7 @@ def _move_in(part: Path, folder: Path) -> None:
     (folder / RUN_FILE).unlink(missing_ok=True)
     for name in sorted(OWN_NAMES, key=lambda name: name == RUN_FILE):
         old = folder / name
-        if old.is_dir():
+        if old.is_dir() and not old.is_symlink():
             shutil.rmtree(old)
         else:
             old.unlink(missing_ok=True)
@@ -235,6 +237,12 @@ def load(folder: Path) -> Analysis:
     prompts = read_saved_prompts(settings.prompts) if settings.prompts is not None else ()
     forecast, band = _volume(series / "forecast.nii.gz"), _volume(series / "forecast_band.nii.gz")
     lesions = _optional(series / "lesions.nii.gz")
+    for stack in (mask, probability, growth, lesions, *images.values()):
+        if stack is not None and stack.shape != (len(days), *grid.shape):
+            raise InputError(
+                f"The images in series/ of '{folder.name}' differ in shape or visits: {stack.shape} where "
+                f"{(len(days), *grid.shape)} is meant. Run the analysis again."
+            )
     prediction = Prediction(
         probability,
         days,
@@ -261,7 +269,7 @@ def load(folder: Path) -> Analysis:
         forecast_band=None if band is None else np.rint(band).astype(np.uint8),
         attachments=_attachments(folder),
         registrations=registrations,
-        report=report_from_json((folder / REPORT_FILE).read_text(encoding="utf-8")),
+        report=_report(folder / REPORT_FILE),
         lesions=None if lesions is None else lesions.astype(np.uint16),
         settings=replace(settings, prompts=None),
         prompts=prompts,
@@ -289,11 +297,18 @@ def _record(folder: Path) -> dict[str, Any]:
         raise InputError(f"'{folder.name}' is not a result folder: it has no {RUN_FILE} or no series/.")
     try:
         record = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{RUN_FILE} of '{folder.name}' is not valid JSON: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{RUN_FILE} of '{folder.name}' is not valid JSON.") from error
     if not isinstance(record, dict):
         raise InputError(f"{RUN_FILE} of '{folder.name}' is not a JSON object.")
     return record
+
+
+def _report(path: Path) -> Report:
+    try:
+        return report_from_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{path.name} of '{path.parent.name}' cannot be read.") from error
 
 
 def _registration(record: Mapping[str, Any]) -> Registration:
@@ -311,10 +326,11 @@ def _stack(path: Path) -> tuple[FloatVolume, Grid]:
     if not path.is_file():
         raise InputError(f"The result lacks series/{path.name}. Run the analysis again.")
     try:
+        check_nifti(path)
         image = nib.load(path)
         data = np.asarray(image.dataobj, dtype=np.float32)
-    except (OSError, EOFError, nib.filebasedimages.ImageFileError) as error:
-        raise InputError(f"series/{path.name} of the result cannot be read: {error}") from error
+    except (InputError, *NIBABEL_ERRORS) as error:
+        raise InputError(f"series/{path.name} of the result is damaged. Run the analysis again.") from error
     data = data.reshape(*data.shape[:3], -1)
     i, j, k = data.shape[:3]
     return np.ascontiguousarray(np.moveaxis(data, -1, 0)), Grid((i, j, k), np.array(image.affine))

@@ -108,7 +108,7 @@ class Settings:
             raise SettingsError(f"Unknown setting {unknown[0]!r}. Known: {', '.join(sorted(known))}.")
         try:
             return cls(**{name: _plain(known[name], value) for name, value in values.items()})
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise SettingsError(f"A setting has a value of the wrong kind: {error}") from error
 
 

@@ -1,5 +1,6 @@
 """DICOM trees made of headers only: grouping, what is left out and why, frames, masks."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -227,7 +228,10 @@ def test_patients_by_folder_by_id_and_never_mixed(tmp_path: Path) -> None:
     flat = tmp_path / "flat"
     series(flat, "1.5.1", PatientID="P/1")
     series(flat, "1.5.2", PatientID="P2", ending=".ima")
-    assert {p.patient for p in find_patients(flat, Settings())} == {"P2", "P_1"}
+    names = [p.patient for p in find_patients(flat, Settings())]
+    assert len(set(names)) == 2
+    assert all(re.fullmatch(r"patient-[0-9a-f]{10}", name) for name in names)  # never the ID
+    assert names == [p.patient for p in find_patients(flat, Settings())]  # the same in every run
     with pytest.raises(InputError, match="holds 2 patients"):
         find_patient(flat, Settings())
     blank = tmp_path / "blank"
@@ -256,6 +260,7 @@ def test_damaged_files_are_named_and_left_out(tmp_path: Path) -> None:
         ("bad.dcm", "not readable as DICOM"),
         ("empty.dcm", "not readable as DICOM"),
     ]
+    assert any("2 DICOM files are damaged and left out (first: bad.dcm)" in w for w in patient.warnings)
 
 
 def test_a_dicom_folder_in_a_manifest(tmp_path: Path) -> None:

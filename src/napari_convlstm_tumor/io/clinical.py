@@ -108,9 +108,14 @@ def _rows(path: Path) -> list[_Row]:
     reader = csv.reader(lines, delimiter=delimiter)
     names = [name.strip().lower() for name in next(reader, [])]
     _check_names(path.name, names)
-    rows = [
-        _Row(reader.line_num, _cells(path.name, reader.line_num, names, c)) for c in reader if any(map(str.strip, c))
-    ]
+    try:
+        rows = [
+            _Row(reader.line_num, _cells(path.name, reader.line_num, names, c))
+            for c in reader
+            if any(map(str.strip, c))
+        ]
+    except csv.Error as error:
+        raise InputError(f"{path.name}, line {reader.line_num}: this is no line of a CSV table ({error}).") from error
     several = {row["patient"] for row in rows}
     if "" in several and len(several) > 1:
         line = next(row.line for row in rows if not row["patient"])

@@ -8,7 +8,8 @@ patient when their headers carry one patient ID or one study.
 
 from __future__ import annotations
 
-import re
+import datetime
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,6 +48,8 @@ from napari_convlstm_tumor.settings import Settings
 
 # Folders of a dataset that hold no patients: BIDS keeps other things under these names.
 NOT_PATIENTS = frozenset((DERIVATIVES, "sourcedata", "code", "stimuli", "phenotype"))
+# 40 bits: two of 10,000 patients in one folder share them with a chance of 1 in 20,000, and then get -2 behind it.
+HASH_DIGITS = 10
 
 
 def find_patient(path: str | Path, settings: Settings | None = None) -> PatientFiles:
@@ -170,7 +173,7 @@ def _draft_patient(folder: Folder, numbers_are_visits: bool) -> list[Draft]:
     ids = image_patients(located)
     named = any(visit_folder(f.name, numbers_are_visits) for f in folder.folders)
     if len(ids) > 1 and not named:
-        return [_one(folder, _of_patient(located, i), unreadable, _folder_name(i) or folder.name) for i in ids]
+        return [_one(folder, own, unreadable, _hashed_name(own)) for own in (_of_patient(located, i) for i in ids)]
     draft = _one(folder, located, unreadable, folder.name)
     if len(ids) > 1:
         draft.problem(
@@ -188,8 +191,15 @@ def _of_patient(located: list[Located], patient_id: str) -> list[Located]:
     return [(h, p) for h, p in located if own(h.patient_id) == patient_id]
 
 
-def _folder_name(patient_id: str) -> str:
-    return re.sub(r"[^\w.-]+", "_", patient_id).strip("._")
+def _hashed_name(located: list[Located]) -> str:
+    """A patient of a folder of several is called by a hash: the ID stays private, and a later run gives the same name.
+
+    The salt is the UID of the first study, which only those have who have the images; without it short IDs could be
+    guessed from their hash.
+    """
+    first = min((h for h, _ in located), key=lambda h: (h.date or datetime.date.max, h.study))
+    digest = hashlib.sha256(f"{first.study}\0{first.patient_id}".encode())
+    return f"patient-{digest.hexdigest()[:HASH_DIGITS]}"
 
 
 def _one(folder: Folder, located: list[Located], unreadable: list[str], name: str) -> Draft:
@@ -201,6 +211,11 @@ def _one(folder: Folder, located: list[Located], unreadable: list[str], name: st
         add_dicom(draft, located)
     for file in unreadable:
         draft.leave_out(file, "not readable as DICOM")
+    if located and unreadable:
+        draft.warn(
+            f"{len(unreadable)} DICOM file{'s are' if len(unreadable) > 1 else ' is'} damaged and left out (first: "
+            f"{draft.shown(unreadable[0])}). Its series may lack slices at an end: copy it again."
+        )
     if draft.layout == "folders" and all(v.when and v.when.scheme == "PatientID-NNN-TTT" for v in draft.visits):
         draft.layout = "BraTS"
     return draft

@@ -56,6 +56,8 @@ def _draft(
     cases: dict[str, list[Candidate]],
     masks: dict[str, Candidate],
 ) -> Draft:
+    if patient in ("", ".", "..") or any(c in patient for c in "/\\\0"):
+        raise InputError("The patients file names a patient that is no name for a folder. Rename that patient.")
     draft = Draft(patient, layout)
     for order, name in enumerate(names):
         if name not in cases:
@@ -84,7 +86,7 @@ def _channel_kinds(dataset: dict[str, Any]) -> dict[int, str]:
     names = dataset.get("channel_names") or dataset.get("modality") or {}
     if not isinstance(names, dict):
         raise InputError('dataset.json: channel_names is a mapping such as {"0": "T1"}.')
-    return {int(number): modality_of(str(name))[0] for number, name in names.items() if str(number).isdigit()}
+    return {int(number): modality_of(str(name))[0] for number, name in names.items() if str(number).isdecimal()}
 
 
 def _json(folder: Folder, name: str) -> dict[str, Any]:
@@ -92,7 +94,7 @@ def _json(folder: Folder, name: str) -> dict[str, Any]:
         return {}
     try:
         content = json.loads(Path(folder.path / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{name} cannot be read as JSON. Repair it or remove it.") from error
     wrong = name.startswith("patients") and isinstance(content, dict)
     if not isinstance(content, dict) or (wrong and not all(isinstance(c, list) for c in content.values())):

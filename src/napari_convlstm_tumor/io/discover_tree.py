@@ -64,7 +64,9 @@ def scan(path: Path) -> Folder:
 
 def natural(name: str) -> list[tuple[int, int, str]]:
     """Sort key: visit-2 before visit-10."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name.lower()) if part]
+    return [
+        (0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name.lower()) if part
+    ]
 
 
 def _scan(path: str, name: str, seen: set[tuple[int, int]], depth: int) -> Folder:

@@ -192,7 +192,7 @@ def _sailor(folder: Folder, draft: Draft) -> None:
 def _whole_numbers(path: Path) -> list[int]:
     try:
         return [int(float(word)) for word in path.read_text(encoding="utf-8").replace(",", " ").split()]
-    except (OSError, ValueError):
+    except (OSError, ValueError, OverflowError):
         return []
 
 

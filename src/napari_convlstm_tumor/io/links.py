@@ -9,13 +9,14 @@ Links count in their order: each speaks of the lesions as they are numbered afte
 from __future__ import annotations
 
 import json
-import math
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from napari_convlstm_tumor.errors import InputError
+from napari_convlstm_tumor.io.prompts import FARTHEST_MM
 from napari_convlstm_tumor.io.read import about
 from napari_convlstm_tumor.io.write import write_text
 
@@ -67,8 +68,8 @@ def _load(path: Path) -> list[Any]:
         raise InputError("The links file does not exist.") from error
     except json.JSONDecodeError as error:
         raise InputError(f"It is not valid JSON: {error.msg} in line {error.lineno}.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError("It cannot be read as text (UTF-8).") from error
+    except (OSError, ValueError, RecursionError) as error:  # not UTF-8; a number or a nesting beyond all use
+        raise InputError("It cannot be read as JSON text (UTF-8).") from error
     if not isinstance(entries, list):
         raise InputError(f"It holds one {type(entries).__name__}, a list of links is needed: [{EXAMPLE}].")
     return entries
@@ -76,7 +77,7 @@ def _load(path: Path) -> list[Any]:
 
 def _link(entry: Any, visits: int) -> Link:
     if not isinstance(entry, dict):
-        raise InputError(f"{entry!r} is no link; write {EXAMPLE}.")
+        raise InputError(f"{reprlib.repr(entry)} is no link; write {EXAMPLE}.")
     says = _says(entry)
     visit = _whole(entry["visit"], "visit")
     if visit > visits:
@@ -88,10 +89,10 @@ def _says(entry: Mapping[str, Any]) -> str:
     """Which of the two it says, once all keys are there and none is unknown."""
     unknown = sorted(set(entry) - {"visit", "ras_mm", *SAYS})
     if unknown:
-        raise InputError(f"Unknown key {unknown[0]!r}; a link has visit, ras_mm and is or is_not.")
+        raise InputError(f"Unknown key {reprlib.repr(unknown[0])}; a link has visit, ras_mm and is or is_not.")
     missing = [key for key in ("visit", "ras_mm") if key not in entry]
     if missing:
-        raise InputError(f"A link needs {missing[0]!r}; write {EXAMPLE}.")
+        raise InputError(f"A link needs {reprlib.repr(missing[0])}; write {EXAMPLE}.")
     said = [key for key in SAYS if key in entry]
     if len(said) != 1:
         raise InputError(f"A link says 'is' or 'is_not', one of them; this one says {' and '.join(said) or 'neither'}.")
@@ -100,13 +101,13 @@ def _says(entry: Mapping[str, Any]) -> str:
 
 def _whole(value: Any, what: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{what} is {value!r}; it is a whole number from 1 on.")
+        raise InputError(f"{what} is {reprlib.repr(value)}; it is a whole number from 1 on.")
     return value
 
 
 def _point(value: Any) -> tuple[float, float, float]:
     numbers = isinstance(value, list) and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value)
-    if not numbers or len(value) != 3 or not all(math.isfinite(v) for v in value):
-        raise InputError(f"ras_mm is {value!r}; it is [x, y, z], three finite numbers in mm.")
+    if not numbers or len(value) != 3 or not all(abs(v) <= FARTHEST_MM for v in value):  # NaN is refused, too
+        raise InputError(f"ras_mm is {reprlib.repr(value)}; it is [x, y, z], three finite numbers in mm.")
     x, y, z = (float(v) for v in value)
     return x, y, z

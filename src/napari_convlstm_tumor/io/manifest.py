@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import datetime
+import reprlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from napari_convlstm_tumor.errors import InputError
 from napari_convlstm_tumor.io.dicom_tags import group, read_header
 from napari_convlstm_tumor.io.discover_draft import Candidate, Draft, Visit
 from napari_convlstm_tumor.io.discover_tree import scan
-from napari_convlstm_tumor.io.names import VOLUME_ENDINGS, When, kind_of
+from napari_convlstm_tumor.io.names import VOLUME_ENDINGS, When, can_be_path, kind_of
 from napari_convlstm_tumor.series import MODALITIES, parse_modality
 
 REQUIRED = ("patient", "path")
@@ -118,7 +119,7 @@ def _whole(row: Row, column: str) -> int:
     try:
         return int(row[column])
     except ValueError as error:
-        raise InputError(f"{column} is a whole number, got {row[column]!r}.") from error
+        raise InputError(f"{column} is a whole number, got {reprlib.repr(row[column])}.") from error
 
 
 def _image(row: Row, base: Path, draft: Draft) -> list[Candidate]:
@@ -166,7 +167,13 @@ def _mask(row: Row, base: Path) -> list[Candidate]:
 
 
 def _existing(text: str, base: Path) -> Path:
-    path = base / Path(text).expanduser()
-    if not path.exists():
+    if not can_be_path(text):
+        raise InputError("the path is longer than a path can be, or has a character that none can have.")
+    try:
+        path = base / Path(text).expanduser()
+        there = path.exists()
+    except (OSError, RuntimeError) as error:  # a link in a loop, a folder one may not enter, ~nobody
+        raise InputError(f"{Path(text).name} cannot be looked for (paths are relative to the manifest).") from error
+    if not there:
         raise InputError(f"{path.name} does not exist (paths are relative to the manifest).")
     return path

@@ -50,6 +50,8 @@ _NUMBER_UNIT = re.compile(rf"(?<![\d.])(?P<n>\d{{1,4}})[-_ ]?{_UNIT}(?![a-z])")
 _ORDER = re.compile(rf"(?<![a-z])(?P<word>{NUMBER_WORDS})[-_ .]*(?P<n>\d{{1,4}})(?!\d)")
 _FOLLOW_UP = re.compile(r"(?<![a-z])follow[-_ ]?up(?![a-z])")
 _FIRST = re.compile(rf"(?<![a-z])(?:{FIRST_WORDS})(?![a-z])")
+# The longest path of Linux, less room for the folder it is relative to.
+LONGEST_PATH = 3000
 # BraTS: PatientID-NNN-TTT, the patient's number and the number of the visit.
 _BRATS = re.compile(r"^(?P<id>.*\d{3,})-(?P<n>\d{3})(?=$|[-_])")
 
@@ -249,3 +251,9 @@ def _drawn_on(own: str) -> str:
     words = re.sub(r"\bcontrast enhanc\w*|\benhanc\w*", "t1c", plain(own))
     modality = modality_of(re.sub(r"\bo?edema\b", "flair", words))[0]
     return "" if modality == "other" else modality
+
+
+def can_be_path(text: str) -> bool:
+    """False for a text that no file system takes: with a NUL, or with a part longer than 255 bytes."""
+    parts = re.split(r"[/\\]", text)
+    return "\0" not in text and len(text) <= LONGEST_PATH and all(len(p.encode(errors="replace")) <= 255 for p in parts)

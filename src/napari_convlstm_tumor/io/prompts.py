@@ -9,18 +9,20 @@ visit's own scanner space, RAS+; visits count from 1 in the order of time.
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_convlstm_tumor.errors import InputError
+from napari_convlstm_tumor.io.names import can_be_path
 from napari_convlstm_tumor.io.nifti import read_single
 from napari_convlstm_tumor.io.read import about, corners_mm, reaches, read_mask
 from napari_convlstm_tumor.io.write import write_json
-from napari_convlstm_tumor.series import Prompt, Series, Visit
+from napari_convlstm_tumor.series import Prompt, PromptType, Series, Visit
 from napari_convlstm_tumor.volume import Grid, Volume
 
 # The keys an entry of each type has; another key (a negative click, a label) would be silently lost.
@@ -33,6 +35,8 @@ WRITTEN = {
 }
 # A box flatter than this holds no voxel for certain.
 THINNEST_BOX_MM = 0.01
+# No scanner's space reaches 100 m; numbers near the largest there are would overflow on their way to a voxel.
+FARTHEST_MM = 1e5
 
 
 def read_prompts(path: Path, series: Series) -> tuple[Prompt, ...]:
@@ -68,16 +72,24 @@ def write_prompts(path: Path, prompts: Sequence[Prompt], mask_paths: Mapping[int
 
 
 def read_saved_prompts(path: Path) -> tuple[Prompt, ...]:
-    """The prompts of a result folder, as ``write_prompts`` wrote them: they were checked when they were first read."""
+    """The prompts of a result folder, as ``write_prompts`` wrote them: they were checked against the images then.
+
+    Raises InputError for anything that it did not write: a result folder may come from a stranger.
+    """
     with about(path.name):
         prompts = []
-        for entry in _load(path):
-            if entry["type"] == "mask":
-                mask = read_single(path.parent / entry["path"], np.uint8)
-                prompts.append(Prompt(entry["visit"], "mask", mask=mask))
-            else:
-                prompts.append(Prompt(entry["visit"], entry["type"], np.array(entry["ras_mm"], dtype=np.float64)))
+        for number, entry in enumerate(_load(path), start=1):
+            with about(f"Entry {number}"):
+                prompts.append(_saved(entry, path.parent))
         return tuple(prompts)
+
+
+def _saved(entry: Any, folder: Path) -> Prompt:
+    kind = _kind(entry)
+    number = _visit_number(entry["visit"])
+    if kind != "mask":
+        return Prompt(number, kind, _coordinates(entry["ras_mm"], kind))
+    return Prompt(number, "mask", mask=read_single(folder / _name(entry["path"]), np.uint8))
 
 
 def _load(path: Path) -> list[Any]:
@@ -87,20 +99,28 @@ def _load(path: Path) -> list[Any]:
         raise InputError("The prompts file does not exist.") from error
     except json.JSONDecodeError as error:
         raise InputError(f"It is not valid JSON: {error.msg} in line {error.lineno}.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError("It cannot be read as text (UTF-8).") from error
+    except (OSError, ValueError, RecursionError) as error:  # not UTF-8; a number or a nesting beyond all use
+        raise InputError("It cannot be read as JSON text (UTF-8).") from error
     if not isinstance(entries, list):
         raise InputError(f"It holds one {type(entries).__name__}, a list of prompts is needed: [{{...}}, {{...}}].")
     return entries
 
 
-def _prompt(entry: Any, folder: Path, series: Series) -> Prompt:
+def _kind(entry: Any) -> PromptType:
+    """The type of an entry that has the keys of its type and no other."""
     if not isinstance(entry, dict):
-        raise InputError(f'{entry!r} is no prompt; write {{"visit": 1, "type": "point", "ras_mm": [x, y, z]}}.')
+        raise InputError(
+            f'{reprlib.repr(entry)} is no prompt; write {{"visit": 1, "type": "point", "ras_mm": [x, y, z]}}.'
+        )
     kind = entry.get("type")
     if not isinstance(kind, str) or kind not in KEYS:
-        raise InputError(f"The type is {kind!r}; it is one of {', '.join(KEYS)}.")
+        raise InputError(f"The type is {reprlib.repr(kind)}; it is one of {', '.join(KEYS)}.")
     _check_keys(entry, kind)
+    return cast("PromptType", kind)
+
+
+def _prompt(entry: Any, folder: Path, series: Series) -> Prompt:
+    kind = _kind(entry)
     number = _visit_number(entry["visit"], len(series.visits))
     visit = series.visits[number - 1]
     if kind == "mask":
@@ -123,22 +143,24 @@ def _check_keys(entry: Mapping[str, Any], kind: str) -> None:
     if missing:
         raise InputError(f"A {kind} needs {missing[0]!r}.")
     if unknown:
-        raise InputError(f"Unknown key {unknown[0]!r}; a {kind} has {', '.join(sorted(needed))}.")
+        raise InputError(f"Unknown key {reprlib.repr(unknown[0])}; a {kind} has {', '.join(sorted(needed))}.")
 
 
-def _visit_number(value: Any, count: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= count:
-        raise InputError(f"The visit is {value!r}; this patient has visits 1 to {count}.")
+def _visit_number(value: Any, count: int | None = None) -> int:
+    """A number from 1 on, up to the count where that is known."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= (count or value):
+        known = f"this patient has visits 1 to {count}" if count else "visits count from 1"
+        raise InputError(f"The visit is {reprlib.repr(value)}; {known}.")
     return value
 
 
 def _coordinates(value: Any, kind: str) -> npt.NDArray[np.float64]:
     try:
         array = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"ras_mm is {value!r}; a {kind} has {WRITTEN[kind]} in mm.") from error
-    if not _fits(array.shape, SHAPES[kind]) or not np.all(np.isfinite(array)):
-        raise InputError(f"ras_mm is {value!r}; a {kind} has {WRITTEN[kind]}, finite numbers in mm.")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"ras_mm is {reprlib.repr(value)}; a {kind} has {WRITTEN[kind]} in mm.") from error
+    if not _fits(array.shape, SHAPES[kind]) or not np.all(np.abs(array) <= FARTHEST_MM):  # NaN is refused, too
+        raise InputError(f"ras_mm is {reprlib.repr(value)}; a {kind} has {WRITTEN[kind]}, finite numbers in mm.")
     return array
 
 
@@ -191,10 +213,14 @@ def _box_overlaps(ras_mm: npt.NDArray[np.float64], grid: Grid) -> bool:
     return near and reaches(box_corners, grid)
 
 
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or not value or not can_be_path(value):
+        raise InputError(f"path is {reprlib.repr(value)}; it is the name of a mask file, relative to the prompts file.")
+    return value
+
+
 def _mask(value: Any, folder: Path, visit: Visit) -> Volume:
-    if not isinstance(value, str) or not value:
-        raise InputError(f"path is {value!r}; it is the name of a mask file, relative to the prompts file.")
-    mask = read_mask(folder / value, next(iter(visit.images.values())).grid)
+    mask = read_mask(folder / _name(value), next(iter(visit.images.values())).grid)
     if not mask.data.any():
         raise InputError(f"{Path(value).name} has no tumor voxel, so it shows nothing. Draw the tumor or leave it out.")
     return mask

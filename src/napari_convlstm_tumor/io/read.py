@@ -168,7 +168,7 @@ def _warn_copies(visits: Sequence[Visit]) -> None:
             for modality in visit.images.keys() & other.images.keys():
                 if np.array_equal(visit.images[modality].data, other.images[modality].data):
                     _log.warning(
-                        "Visit %d has the very image (%s) of visit %d: growth between them says nothing. Is one a copy?",
+                        "Visit %d has the very image (%s) of visit %d: growth between them means nothing: a copy?",
                         number,
                         modality,
                         before,
