@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from napari_convlstm_tumor.errors import ModelError
@@ -46,13 +48,39 @@ def load_model(name: str = "default") -> Model:
             f"The weights {path.name} are not those its card describes (sha256 {digest[:12]}..., the card says "
             f"{str(card.get('sha256'))[:12]}...). Copy both files again from their source."
         )
-    try:
-        network = GrowthNet(NetworkConfig.from_dict(card["network"]))
-        weights = {key: tensor.float() for key, tensor in load_file(path).items()}
-        network.load_state_dict(weights)
-    except (KeyError, TypeError, RuntimeError, ValueError) as error:
-        raise ModelError(f"The weights {path.name} do not fit the network its card describes: {error}") from error
+    weights = _tensors(path)
+    network = _network(card, {name: tensor.shape for name, tensor in weights.items()}, path.name)
+    network.load_state_dict(weights)
     return Model(network.eval(), path.stem, digest, card)
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The weights as float32. Only tensors are ever read: a pickle is no safetensors file, whatever its name."""
+    try:
+        weights = {name: tensor.float() for name, tensor in load_file(path).items()}
+    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError) as error:
+        raise ModelError(f"{path.name} is no safetensors file of weights. Copy it again from its source.") from error
+    bad = [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]
+    if bad:
+        raise ModelError(f"The weights {path.name} hold NaN or infinite numbers (in {bad[0]}): they cannot be used.")
+    return weights
+
+
+def _network(card: Mapping[str, Any], shapes: Mapping[str, torch.Size], name: str) -> GrowthNet:
+    """The network of the card, built without memory first: a card may promise more of it than there is."""
+    try:
+        config = NetworkConfig.from_dict(card["network"])
+        with torch.device("meta"):
+            wanted = {key: tensor.shape for key, tensor in GrowthNet(config).state_dict().items()}
+    except Exception as error:  # a card can be wrong in any way
+        raise ModelError(f"The card of {name} describes no network that can be built. Copy both again.") from error
+    odd = sorted(key for key in wanted.keys() | shapes.keys() if wanted.get(key) != shapes.get(key))
+    if odd:
+        raise ModelError(
+            f"The weights {name} do not fit the network its card describes: {len(odd)} tensors differ, the first is "
+            f"{odd[0]}. Copy both files again from their source."
+        )
+    return GrowthNet(config)
 
 
 def save_model(network: GrowthNet, path: Path, card: Mapping[str, Any]) -> None:
@@ -97,8 +125,8 @@ def _read_card(path: Path) -> dict[str, Any]:
         card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ModelError(f"The model card {path.stem}.json is missing beside {path.name}.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ModelError(f"The model card {path.stem}.json is not valid JSON: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:  # unreadable, not UTF-8, not JSON, nested beyond all use
+        raise ModelError(f"The model card {path.stem}.json is not valid JSON. Copy it again.") from error
     if not isinstance(card, dict):
         raise ModelError(f"The model card {path.stem}.json is not a JSON object.")
     return card

@@ -64,15 +64,16 @@ def cached_model(name: str, device: torch.device) -> Model:
 
 
 def segment(
-    aligned: AlignedSeries, prompts: tuple[Prompt, ...], settings: Settings
+    aligned: AlignedSeries, prompts: tuple[Prompt, ...], settings: Settings, model: Model | None = None
 ) -> Generator[float, None, Prediction]:
     """Tumor probability at every visit; yields the fraction done after each visit of each look.
 
     prompts: in the space of the common grid (pipeline brings them there). Masks in ``aligned`` are prompts too, and
-    stand as they are in the answer. Raises InputError when the network cannot work without a prompt on these images.
+    stand as they are in the answer. model: instead of the one that the settings name. Raises InputError when the
+    network cannot work without a prompt on these images.
     """
     device = pick_device(settings.device)
-    model = cached_model(settings.model, device)
+    model = model or cached_model(settings.model, device)
     _refuse_blind_run(model, aligned, prompts)
     if _is_prompted(aligned, prompts):
         answer = yield from _prompted(model, aligned, prompts, device, 0.0, 1.0)
