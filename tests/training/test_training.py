@@ -1,15 +1,25 @@
 """Simulated patients have a known truth, samples repeat, training goes on where it stood."""
 
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from napari_convlstm_tumor.errors import SettingsError
 from napari_convlstm_tumor.io.discover import find_patient
+from napari_convlstm_tumor.model.card import load_model
 from napari_convlstm_tumor.model.network import GrowthNet, NetworkConfig
-from napari_convlstm_tumor.training import simulate, train
+from napari_convlstm_tumor.training import leakage, material, simulate, train
 from napari_convlstm_tumor.training.anatomy import Anatomy
+from napari_convlstm_tumor.training.baseline import VisitUNet, load_baseline
 from napari_convlstm_tumor.training.dataset import GrowthDataset, Stage, draw_crop, half, make_fields
+from napari_convlstm_tumor.training.losses import sequence_losses
+from napari_convlstm_tumor.training.parallel import join
 from napari_convlstm_tumor.training.patients import PatientPlan, simulate_patient, write_patient
 
 SMALL = NetworkConfig(channels=(8, 12, 16, 16, 16), hidden=(4, 4, 6, 6))
@@ -96,19 +106,156 @@ def test_half_an_anatomy_is_the_same_place(brain):
     assert small.tissue[1].mean() == pytest.approx(brain.tissue[1].mean(), rel=0.02)
 
 
-def test_training_learns_and_goes_on_where_it_stood(dataset, brain, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "load_anatomies", lambda data: [brain])
+@pytest.fixture
+def options(brain, tmp_path, monkeypatch):
+    """A run of four steps on one small brain, saved and recorded at every second step."""
+    monkeypatch.setattr(material, "load_anatomies", lambda data: [brain])
     monkeypatch.setattr(train, "SAVE_EVERY", 2)
+    monkeypatch.setattr(train, "RECORD_EVERY", 2)
     torch.manual_seed(0)
-    options = train.TrainOptions(run=tmp_path / "run", steps=4, fields=1, network=SMALL, threads=1, workers=0)
-    assert list(train.train(options)) == []  # records come every 50 steps
-    state = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
-    assert state["step"] == 4
-    longer = train.TrainOptions(run=tmp_path / "run", steps=6, fields=1, network=SMALL, threads=1, workers=0)
-    list(train.train(longer))
-    assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["step"] == 6
-    train.export(tmp_path / "run", tmp_path / "w.safetensors")
-    assert (tmp_path / "w.json").exists()
+    return train.TrainOptions(run=tmp_path / "run", steps=4, fields=1, network=SMALL, threads=1, workers=0)
+
+
+def checkpoint(run):
+    return torch.load(run / "last.pt", weights_only=True)
+
+
+def test_a_run_that_was_cut_off_ends_as_one_that_was_not(options, tmp_path, monkeypatch):
+    records = list(train.train(options))
+    assert [r["step"] for r in records] == [2, 4]
+    assert {"segmentation", "dice", "seconds", "waited"} <= records[0].keys()
+    whole = checkpoint(options.run)
+    step, taken = train.training_step, []
+
+    def cut_off(*inputs):
+        taken.append(1)
+        if len(taken) == 4:  # step 2 is saved, step 3 is lost
+            raise KeyboardInterrupt
+        return step(*inputs)
+
+    monkeypatch.setattr(train, "training_step", cut_off)
+    torch.manual_seed(0)
+    again = replace(options, run=tmp_path / "again")
+    with pytest.raises(KeyboardInterrupt):
+        list(train.train(again))
+    assert checkpoint(again.run)["step"] == 2
+    list(train.train(again))
+    resumed = checkpoint(again.run)
+    assert len(taken) == 6 and resumed["step"] == whole["step"] == 4
+    for name, value in whole["network"].items():
+        assert torch.equal(value, resumed["network"][name]), name
+    for name, value in whole["average"].items():
+        assert torch.equal(value, resumed["average"][name]), name
+
+
+@pytest.mark.parametrize("change", [{"baseline": True}, {"network": replace(SMALL, cell="attention")}])
+def test_other_networks_are_trained_by_the_same_loop_and_exported(options, tmp_path, change):
+    plan = replace(options, steps=1, **change)
+    list(train.train(plan))
+    train.export(plan.run, tmp_path / "w.safetensors")
+    load = load_baseline if plan.baseline else lambda path: load_model(str(path))
+    model = load(tmp_path / "w.safetensors")
+    assert isinstance(model.network, VisitUNet if plan.baseline else GrowthNet)
+    assert model.card["steps"] == 1
+
+
+def test_what_was_trained_on_goes_into_the_card_and_on_to_what_starts_with_it(options, tmp_path, monkeypatch):
+    monkeypatch.setattr(material.leakage, "anatomy_files", lambda names, data: [tmp_path / "image"])
+    (tmp_path / "image").write_bytes(b"one")
+    seen = leakage.fingerprint(tmp_path / "image")
+    first = replace(options, steps=1, data=tmp_path)
+    list(train.train(first))
+    train.export(first.run, tmp_path / "first.safetensors")
+    second = replace(options, steps=1, run=tmp_path / "second", start=str(tmp_path / "first.safetensors"))
+    list(train.train(second))
+    train.export(second.run, tmp_path / "second.safetensors")
+    card = load_model(str(tmp_path / "second.safetensors")).card
+    assert card[leakage.CARD_KEY] == [seen]
+    assert "STS-003" in card["held_out"]
+    assert any("Soft-tissue-Sarcoma" in line for line in card["trained_on"])
+
+
+def test_a_run_on_simulation_alone_claims_no_real_patient(options, tmp_path):
+    list(train.train(replace(options, steps=1)))
+    train.export(options.run, tmp_path / "w.safetensors")
+    card = load_model(str(tmp_path / "w.safetensors")).card
+    assert card["trained_on"] == ["growth simulated on ICBM152 2009a tissue maps (Fonov et al. 2011)"]
+    assert (card[leakage.CARD_KEY], card["held_out"]) == ([], "")
+
+
+def test_visits_without_a_mask_teach_nothing(dataset):
+    torch.manual_seed(0)
+    network = GrowthNet(SMALL)
+    sample = {k: v[None] for k, v in dataset[2].items() if k not in ("phi", "mean_speed")}
+    sample = {k: v[..., :32, :32, :16] if v.ndim > 3 else v for k, v in sample.items()}
+    visits = sample["days"].shape[1]
+    assert visits > 1
+    judged = torch.arange(visits)[None] == 0
+    scribbled = sample["mask"].clone()
+    scribbled[:, 1:] = ~scribbled[:, 1:]
+    with torch.no_grad():
+        some = sequence_losses(network, {**sample, "judged": judged})["segmentation"]
+        other = sequence_losses(network, {**sample, "judged": judged, "mask": scribbled})["segmentation"]
+        whole = sequence_losses(network, sample)["segmentation"]
+    assert torch.equal(some, other)
+    assert not torch.equal(some, whole)
+
+
+@pytest.mark.parametrize(("values", "message"), [({"own_share": 0.0}, "share"), ({"steps": 0}, "steps")])
+def test_options_that_make_no_sense_are_refused(tmp_path, values, message):
+    with pytest.raises(SettingsError, match=message):
+        train.TrainOptions(run=tmp_path, **values)
+
+
+def test_nothing_is_exported_of_a_run_that_saved_nothing(tmp_path):
+    with pytest.raises(SettingsError, match="nothing to export"):
+        train.export(tmp_path, tmp_path / "w.safetensors")
+
+
+def _one_of_two(rank, folder, port):
+    """A process of a team of two: one step on a batch of its own, its weights kept."""
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    team = join("cpu")
+    torch.manual_seed(rank)
+    network = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 1))
+    network.add_module("unused", torch.nn.Linear(1, 1))
+    team.share_weights(network)
+    with team.first_alone():
+        (folder / "order").open("a").write(str(rank))
+    before = [p.detach().clone() for p in network.parameters()]
+    network[1](network[0](torch.full((1, 3), float(rank + 1)))).sum().backward()
+    own = [None if p.grad is None else p.grad.clone() for p in network.parameters()]
+    team.average_gradients(network)
+    torch.save((before, own, [p.grad for p in network.parameters()]), folder / f"{rank}.pt")
+    team.leave()
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_mean_of_their_gradients(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.start_processes(_one_of_two, (tmp_path, port), nprocs=2, start_method="fork")
+    (before, own, mean), (before1, own1, mean1) = (torch.load(tmp_path / f"{r}.pt") for r in (0, 1))
+    assert (tmp_path / "order").read_text() == "01"
+    for a, b in zip(before, before1, strict=True):
+        assert torch.equal(a, b)
+    for a, b, c, d in zip(own, own1, mean, mean1, strict=True):
+        expected = torch.zeros_like(c) if a is None else (a + b) / 2
+        assert torch.allclose(c, expected) and torch.equal(c, d)
+    assert not torch.equal(own[0], own1[0])
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_network_by_torchrun(tmp_path):
+    """The command that docs/training.md gives, on two CPU processes and the template brain."""
+    base = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--"]
+    run = ["napari_convlstm_tumor", "train", "--run", str(tmp_path / "run"), "--steps", "2", "--fields", "1"]
+    export = ["--export", str(tmp_path / "w.safetensors")]
+    subprocess.run([*base, *run, *export], check=True, timeout=500, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert checkpoint(tmp_path / "run")["step"] == 2
+    assert load_model(str(tmp_path / "w.safetensors")).card["steps"] == 2
 
 
 def test_one_sample_can_be_learned(dataset):

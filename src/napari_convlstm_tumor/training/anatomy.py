@@ -128,8 +128,10 @@ def _icbm_maps(like: Any = None) -> tuple[npt.NDArray[Any], ...]:
         datasets.load_mni152_brain_mask(resolution=1),
     ]
     if like is not None:
+        kinds = ("linear", "linear", "nearest")  # the last one is a mask
         maps = [
-            image.resample_to_img(m, like, interpolation="linear", force_resample=True, copy_header=True) for m in maps
+            image.resample_to_img(m, like, interpolation=kind, force_resample=True, copy_header=True)
+            for m, kind in zip(maps, kinds, strict=True)
         ]
     grey, white, brain = (np.asarray(m.dataobj, dtype=np.float32) for m in maps)
     return grey, white, brain > 0.5

@@ -32,9 +32,13 @@ SPAN_VOXELS = (6.0, 44.0)
 SPACING_MM = (0.8, 5.5)
 # Without a prompt a crop shows about a whole head.
 HEAD_CROP, HEAD_SPACING_MM = (64, 80, 48), (2.4, 3.4)
+# On CT tissues differ less, in units of the network, than on MR.
+CT_PATCHES = 0.3
 # From this spacing on, samples are read from anatomies at half the resolution: averaged, and quick.
 COARSE = 1.7
 THICK_MM = 2.0  # an image with slices from here on keeps them thick
+# The likeness to the prompted tissue is left out this often: not all of a tumor looks like the place that was clicked.
+ALIKE_DROPPED = 0.25
 PROMPT_MODES = ("click", "click all", "box", "mask", "none", "scribble")
 
 
@@ -221,7 +225,7 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
         uneven = 1 + 0.5 * simulate.smooth_noise(distance.shape, 25 / min(thin), rng)
         images = torch.zeros(visits, len(MODALITIES), *crop)
         levels = []
-        patches = _patches(distance.shape, rng)
+        patches = _patches(distance.shape, rng) * (CT_PATCHES if modality == "ct" else 1.0)
         for t in range(visits):
             shift = simulate.warp_coordinates(distance, thin, float(growth[t]) * uneven)
             moved = _grid_step(points, shift)
@@ -332,15 +336,16 @@ def sample_at(source: Tensor, points: Tensor) -> Tensor:
 
 
 def _patches(shape: Sequence[int], rng: np.random.Generator) -> Tensor:
-    """(I, J, K) what is added to a real tumor's intensity: half of the time necrosis, bleeding, fat in patches.
+    """(I, J, K) what is added to a real tumor's intensity: necrosis, bleeding, fat, lobes of another tissue.
 
     Large tumors are seldom of one kind of tissue, and there are few of them to learn from.
     """
-    if rng.random() < 0.5:
-        return torch.zeros(*shape)
-    field = simulate.smooth_noise(torch.Size(shape), float(rng.uniform(5, 16)), rng)
-    edge = float(rng.uniform(-0.6, 0.8))
-    return float(rng.uniform(-1.6, 1.6)) * torch.sigmoid(8 * (field - edge))
+    patches = torch.zeros(*shape)
+    for _ in range(int(rng.choice(3, p=(0.3, 0.4, 0.3)))):
+        field = simulate.smooth_noise(torch.Size(shape), float(rng.uniform(4, 20)), rng)
+        edge, sharpness = float(rng.uniform(-0.6, 0.8)), float(rng.uniform(4, 20))
+        patches = patches + float(rng.uniform(-2, 2)) * torch.sigmoid(sharpness * (field - edge))
+    return patches
 
 
 def _within(source: Tensor, points: Tensor) -> Tensor:
@@ -415,9 +420,11 @@ def _finish(sequence: dict[str, Tensor], mode: str, rng: np.random.Generator) ->
     level, masks, images = sequence.pop("level"), sequence["mask"], sequence["images"]
     prompt = torch.zeros(len(masks), prompts.PROMPT_CHANNELS, *masks.shape[1:])
     alike = torch.zeros_like(images)
+    alike_helps = rng.random() > ALIKE_DROPPED
     for t in range(len(masks) if mode == "click all" else 1):
         core = _draw_prompt(prompt[t], mode, masks[t], level[t], sequence["spacing_mm"].tolist(), rng)
-        alike[t] = prompts.similarity(images[t], core) * sequence["present"].reshape(-1, 1, 1, 1)
+        if alike_helps:
+            alike[t] = prompts.similarity(images[t], core) * sequence["present"].reshape(-1, 1, 1, 1)
     return {**sequence, "prompt": prompt, "alike": alike}
 
 

@@ -1,45 +1,93 @@
 """Accuracy on patients the network was not trained on, beside the baselines; one command makes the whole table.
 
-Sets: ``simulated`` (ICBM152 heads of seeds no training run uses, 4 visits), ``sarcoma`` (held-out tumors, one visit, CT
-and T1), ``glioblastoma`` (pairs of T1c visits, scored at visit 2 on its native grid with holes filled slice by slice).
-A row is a set, a prompt and a measure: mean over patients with a bootstrap 95 % interval, and n.
+The sets are those of training/testsets, the methods those of training/methods, the measures those of training/scores,
+what is to be reached is in training/goals; docs/accuracy.md says what each means. A patient is predicted once for all
+measures. A row is a set, a prompt, a method and a measure: mean or median over patients (of each patient's own mean or
+median over visits), its bootstrap 95 % interval (patients drawn with replacement), and n patients.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+import csv
+import io
+import math
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from scipy import ndimage
+import torch
 
 from napari_convlstm_tumor.errors import SettingsError
-from napari_convlstm_tumor.io.discover import find_patient
-from napari_convlstm_tumor.io.read import read_series
-from napari_convlstm_tumor.measure.forecast import forecast_masks
-from napari_convlstm_tumor.model import predict
-from napari_convlstm_tumor.pipeline import network_forecast
-from napari_convlstm_tumor.prepare.native import to_native
-from napari_convlstm_tumor.prepare.preprocess import align
-from napari_convlstm_tumor.series import AlignedSeries, Prediction, Prompt, Series, Visit
+from napari_convlstm_tumor.measure.growth import front_speed
+from napari_convlstm_tumor.model.card import load_model
+from napari_convlstm_tumor.model.predict import pick_device
 from napari_convlstm_tumor.settings import Settings
-from napari_convlstm_tumor.training.patients import PatientPlan, simulate_patient
-from napari_convlstm_tumor.training.train import HELD_OUT_SARCOMAS
-from napari_convlstm_tumor.volume import Grid, Volume
+from napari_convlstm_tumor.training import leakage, methods, scores, testsets
+from napari_convlstm_tumor.training.baseline import forgetful, load_baseline
+from napari_convlstm_tumor.training.methods import NETWORK, Networks
+from napari_convlstm_tumor.training.scores import dice, filled
+from napari_convlstm_tumor.training.testsets import AnyMask, Case, Sources, result_of
 
-Mask = npt.NDArray[np.bool_]
-Answer = TypeVar("Answer")
-FIRST_SIMULATED_SEED = 5000  # training draws from its own generators; these patients are never among them
+__all__ = ["MEASURES", "Plan", "Score", "check_leakage", "dice", "filled", "result_of", "score", "table", "to_csv"]
+# What --measures chooses from.
+MEASURES = ("dice", "hausdorff", "volume", "change", "memory", "forecast", "consistency")
+# A quick look.
+QUICK_PATIENTS, QUICK_MEASURES = 8, ("dice", "change", "memory", "forecast")
+DICE, FORECAST_DICE, PRECISION, SPEED = (
+    "Dice",
+    "forecast Dice",
+    "forecast average precision",
+    "front-speed error mm/month",
+)
+# Measures that can be infinite (a tumor missed): their median stays a number while fewer than half are.
+MEDIANS = (
+    "95 % Hausdorff mm",
+    "volume ratio",
+    "abs. ln volume ratio",
+    "abs. error of ln(V2/V1)",
+    "SD of ln V, unchanged",
+)
 BOOTSTRAP_DRAWS = 1000
-BASELINE_NAMES = {"linear_mean": "linear, mean speed", "linear_pointwise": "linear, pointwise"}
+
+
+# Sets that are also taken together.
+POOLED = {
+    "simulated t1c": "simulated brain",
+    "simulated flair": "simulated brain",
+    "simulated t1c, unchanged": "simulated brain, unchanged",
+    "simulated flair, unchanged": "simulated brain, unchanged",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One evaluation. data: folder of ../shared/data; patients: simulated ones; baseline: weights of a per-visit U-Net;
+    cache: folder that keeps the simulated patients for the next evaluation."""
+
+    sets: tuple[str, ...] = tuple(testsets.SETS)
+    data: Path | None = None
+    model: str = "default"
+    patients: int = 50
+    baseline: Path | None = None
+    measures: tuple[str, ...] = MEASURES
+    device: str = "auto"
+    cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        for name, known in (("sets", tuple(testsets.SETS)), ("measures", MEASURES)):
+            unknown = [value for value in getattr(self, name) if value not in known]
+            if unknown:
+                raise SettingsError(f"Unknown {name} '{unknown[0]}'. Choose of: {', '.join(known)}.")
+        if self.patients < 1:
+            raise SettingsError(f"patients is at least 1, got {self.patients}.")
 
 
 @dataclass(frozen=True)
 class Score:
-    """One number of one patient."""
+    """One number of one patient; visit is 1-based, or 0 for a number of all visits."""
 
     set: str
     prompt: str
@@ -47,256 +95,227 @@ class Score:
     measure: str
     patient: str
     value: float
+    visit: int = 0
 
 
-def evaluate(sets: Sequence[str], data: Path | None, model: str, patients: int, seed: int = 0) -> list[dict[str, Any]]:
-    """Rows of mean, interval and n for every (set, prompt, method, measure). ``data``: folder of ../shared/data."""
-    settings = Settings(model=model)
-    scores: list[Score] = []
-    for name in sets:
-        scores += list(_set(name.strip())(settings, data, patients))
-    keys = dict.fromkeys((s.set, s.prompt, s.method, s.measure) for s in scores)
+def plan_of(sets: str | None, measures: str | None, quick: bool, **values: Any) -> Plan:
+    """The plan of the command line: comma-separated names, and all that is possible where there are none."""
+    data = values["data"]
+    real = tuple(kind for kind in testsets.IMAGES if data is not None and (data / kind).is_dir())
+    if quick:
+        values["patients"] = min(values["patients"], QUICK_PATIENTS)
+    return Plan(
+        sets=(*real, "simulated", "brains") if sets is None else _names(sets),
+        measures=_names(measures) if measures else QUICK_MEASURES if quick else MEASURES,
+        **values,
+    )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(","))
+
+
+def check_leakage(plan: Plan) -> str:
+    """A sentence on who is scored and why they are new to the network. Raises SettingsError when nobody is."""
+    sources = _sources(plan)
+    found = {k: len(testsets.unseen_patients(k, sources)) for k in testsets.IMAGES if k in plan.sets}
+    rules = [
+        f"none of their images is among the {len(card[leakage.CARD_KEY])} that the card lists"
+        if leakage.CARD_KEY in card
+        else "the card names them as held out (it lists no images)"
+        for card in sources.cards
+    ]
+    who = ", ".join(f"{n} {kind}" for kind, n in found.items())
+    real = f"{who} patients are scored; {'; U-Net: '.join(rules)}" if found else "no real patient is scored"
+    return f"Leakage check: {real}. Simulated patients come from seeds that no training uses."
+
+
+def score(plan: Plan) -> Iterator[Score]:
+    """All numbers, as they are found."""
+    networks, sources = _networks(plan), _sources(plan)
+    for name in plan.sets:
+        for case in testsets.cases(name, sources):
+            yield from _finite(_case_scores(case, plan, networks))
+
+
+def _sources(plan: Plan) -> Sources:
+    cards = [load_model(plan.model).card]
+    if plan.baseline is not None:
+        cards.append(load_baseline(plan.baseline).card)
+    return Sources(plan.data, tuple(cards), plan.patients, plan.cache)
+
+
+def _networks(plan: Plan) -> Networks:
+    device = pick_device(plan.device)
+    cleared = forgetful(load_model(plan.model)) if "memory" in plan.measures else None
+    unet = None if plan.baseline is None else load_baseline(plan.baseline)
+    for model in (cleared, unet):
+        if model is not None:
+            model.network.to(device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return Networks(Settings(model=plan.model, device=plan.device), cleared, unet)
+
+
+def _finite(found: Iterable[Score]) -> Iterator[Score]:
+    """Without the numbers that do not exist (NaN)."""
+    return (s for s in found if not math.isnan(s.value))
+
+
+# ---- the numbers of one case ----
+
+
+def _case_scores(case: Case, plan: Plan, networks: Networks) -> Iterator[Score]:
+    for prompt in case.shown:
+        for method, masks in methods.answers(case, prompt, networks):
+            native = [case.scored_mask(mask, t) for t, mask in enumerate(masks)]
+            blank = Score(case.set, prompt, method, "", case.patient, 0.0)
+            yield from mask_scores(case, native, plan.measures, blank)
+    if "forecast" in plan.measures and case.common_truths:
+        yield from _forecast_scores(case, networks.settings)
+    if "consistency" in plan.measures and case.common_truths and case.common_truths[0].any():
+        yield from _consistency_scores(case, networks)
+
+
+def mask_scores(case: Case, masks: list[AnyMask], measures: Sequence[str], blank: Score) -> Iterator[Score]:
+    """Each mask against its truth at the scored visits."""
+    for t in case.scored:
+        mask, truth = masks[t], case.truths[t]
+        ratio = scores.log_volume_ratio(mask, truth)
+        found: dict[str, float] = {}
+        if "dice" in measures:
+            found[DICE] = dice(mask, truth)
+            found["tumor missed"] = math.nan if not truth.any() else float(not mask.any())
+        if "hausdorff" in measures:
+            found["95 % Hausdorff mm"] = scores.hausdorff95_mm(mask, truth, case.spacing_mm[t])
+        if "volume" in measures:
+            found |= {"volume ratio": math.exp(ratio), "abs. ln volume ratio": abs(ratio)}
+        if "change" in measures and t > 0:
+            found["abs. error of ln(V2/V1)"] = scores.change_error(masks[t - 1 : t + 1], case.truths[t - 1 : t + 1])
+        for measure, value in found.items():
+            yield replace(blank, measure=measure + case.where, value=value, visit=t + 1)
+
+
+def _forecast_scores(case: Case, settings: Settings) -> Iterator[Score]:
+    """The last visit forecast from the true masks before it."""
+    found = methods.forecast_last(case, settings)
+    if found is None:
+        return
+    spacing, days, (before, last) = case.aligned.grid.spacing_mm, case.aligned.days, case.common_truths[-2:]
+    true_speed = front_speed(before, last, spacing, days[-1] - days[-2])
+    rows: dict[str, Callable[[Any], float]] = {
+        FORECAST_DICE: lambda mask: dice(mask, last),
+        PRECISION: lambda order: scores.average_precision(order, before, last),
+        SPEED: lambda speed: scores.speed_error(speed, true_speed, before, spacing),
+    }
+    answers: tuple[Mapping[str, Any], ...] = (found.masks, found.orders, found.speeds)
+    for (measure, judge), made in zip(rows.items(), answers, strict=True):
+        for method, answer in made.items():
+            yield Score(case.set, "true masks", method, measure, case.patient, judge(answer), len(days))
+
+
+def _consistency_scores(case: Case, networks: Networks) -> Iterator[Score]:
+    """The first visit scanned again and again: what changes from mask to mask is error."""
+    repeated = methods.again(case, np.random.default_rng(zlib.crc32(case.patient.encode())))
+    for prompt in repeated.shown:
+        for method, masks in methods.answers(repeated, prompt, networks):
+            blank = Score(f"{case.set}, unchanged", prompt, method, "", case.patient, 0.0)
+            yield replace(blank, measure="Dice of neighbours, unchanged", value=scores.neighbour_dice(masks))
+            yield replace(blank, measure="SD of ln V, unchanged", value=scores.volume_spread(masks))
+
+
+# ---- the table ----
+
+
+def table(found: Sequence[Score], seed: int = 0) -> list[dict[str, Any]]:
+    """Rows of statistic, interval and n for every (set, prompt, method, measure), and the network minus the others.
+
+    A number that is infinite, because more than half of the tumors were missed, is None (JSON knows no infinity).
+    """
     rng = np.random.default_rng(seed)
-    return [_row(key, [s.value for s in scores if (s.set, s.prompt, s.method, s.measure) == key], rng) for key in keys]
+    groups: dict[tuple[str, str, str, str], dict[str, list[float]]] = {}
+    for s in found:
+        for name in filter(None, (POOLED.get(s.set), s.set)):
+            groups.setdefault((name, s.prompt, s.method, s.measure), {}).setdefault(s.patient, []).append(s.value)
+    patients = {key: {p: _statistic(key[3])(v) for p, v in by.items()} for key, by in groups.items()}
+    rows = [_row(key, list(by.values()), rng) for key, by in patients.items()]
+    return rows + [row for key in patients if key[2] != NETWORK for row in _against(key, patients, rng)]
 
 
-def to_markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """The table as Markdown."""
-    lines = ["| set | prompt | method | measure | mean (95 % interval) | n |", "|---|---|---|---|---|---|"]
-    for r in rows:
-        shown = f"{r['mean']:.3f} ({r['low']:.3f} to {r['high']:.3f})"
-        lines.append(f"| {r['set']} | {r['prompt']} | {r['method']} | {r['measure']} | {shown} | {r['n']} |")
+def _statistic(measure: str) -> Callable[[Any], float]:
+    return np.median if measure.startswith(MEDIANS) else np.mean
+
+
+def _row(key: tuple[str, str, str, str], values: Sequence[float], rng: np.random.Generator) -> dict[str, Any]:
+    statistic = _statistic(key[3])
+    draws = [statistic(draw) for draw in rng.choice(np.array(values), size=(BOOTSTRAP_DRAWS, len(values)))]
+    return _numbers(key, statistic(values), draws, len(values), "median" if statistic is np.median else "mean")
+
+
+def _numbers(
+    key: tuple[str, str, str, str], value: float, draws: Sequence[float], n: int, statistic: str
+) -> dict[str, Any]:
+    low, high = np.percentile(draws, (2.5, 97.5), method="nearest")
+    names = dict(zip(("set", "prompt", "method", "measure"), key, strict=True))
+    numbers = {"mean": value, "low": low, "high": high}
+    shown = {name: float(x) if math.isfinite(x) else None for name, x in numbers.items()}
+    return {**names, **shown, "n": n, "statistic": statistic}
+
+
+def _against(
+    key: tuple[str, str, str, str],
+    patients: Mapping[tuple[str, str, str, str], Mapping[str, float]],
+    rng: np.random.Generator,
+) -> Iterator[dict[str, Any]]:
+    """The network against another method on the same patients: Dice and precision less its, speed error as share."""
+    name, prompt, method, measure = key
+    ours, theirs = patients.get((name, prompt, NETWORK, measure), {}), patients[key]
+    pairs = np.array([(ours[p], theirs[p]) for p in theirs if p in ours]).reshape(-1, 2)
+    if not len(pairs):
+        return
+    drawn = pairs[rng.integers(len(pairs), size=(BOOTSTRAP_DRAWS, len(pairs)))].mean(axis=1)
+    mine, others = pairs.mean(axis=0)
+    if measure.startswith((DICE, FORECAST_DICE, PRECISION)):
+        against = (name, prompt, f"network minus {method}", measure)
+        yield _numbers(against, mine - others, drawn[:, 0] - drawn[:, 1], len(pairs), "mean difference")
+    elif measure == SPEED and others > 0:
+        against = (name, prompt, f"network against {method}", "front-speed error, share lower")
+        yield _numbers(against, 1 - mine / others, 1 - drawn[:, 0] / drawn[:, 1], len(pairs), "1 - ratio of means")
+
+
+def to_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A Markdown table per set: a line per prompt and method, a column per measure; n in a cell where it differs."""
+    return "\n\n".join(_set_table(name, [r for r in rows if r["set"] == name]) for name in _once(rows, "set"))
+
+
+def _set_table(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    measures = _once(rows, "measure")
+    kind = {r["measure"]: " (median)" for r in rows if r["statistic"] == "median"}
+    heads = ["prompt", "method", "n", *(m + kind.get(m, "") for m in measures)]
+    lines = [f"**{name}**", "", "| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    for prompt, method in dict.fromkeys((r["prompt"], r["method"]) for r in rows):
+        cells = {r["measure"]: r for r in rows if (r["prompt"], r["method"]) == (prompt, method)}
+        n = max(r["n"] for r in cells.values())
+        shown = [_cell(cells[m], n) if m in cells else "" for m in measures]
+        lines.append("| " + " | ".join([prompt, method, str(n), *shown]) + " |")
     return "\n".join(lines)
 
 
-def dice(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
-    """Overlap of two masks in 0..1; two empty masks agree."""
-    a, b = a > 0, b > 0
-    total = int(a.sum()) + int(b.sum())
-    return 1.0 if total == 0 else float(2 * np.count_nonzero(a & b) / total)
+def _once(rows: Sequence[Mapping[str, Any]], name: str) -> list[str]:
+    return list(dict.fromkeys(r[name] for r in rows))
 
 
-def filled(mask: npt.NDArray[Any]) -> Mask:
-    """Holes filled in every slice along the last axis, as a reader closes a rim."""
-    return np.stack([ndimage.binary_fill_holes(mask[..., k] > 0) for k in range(mask.shape[-1])], axis=-1)
+def _cell(row: Mapping[str, Any], n: int) -> str:
+    text = f"{_shown(row['mean'])} ({_shown(row['low'])} to {_shown(row['high'])})"
+    return text if row["n"] == n else f"{text}, n = {row['n']}"
 
 
-# ---- the sets ----
+def _shown(value: float | None) -> str:
+    return "missed" if value is None else f"{value:.3f}"
 
 
-def _set(name: str) -> Callable[[Settings, Path | None, int], Iterator[Score]]:
-    known = {"simulated": _simulated, "sarcoma": _sarcoma, "glioblastoma": _glioblastoma}
-    if name not in known:
-        raise SettingsError(f"Unknown set '{name}'. Choose of: {', '.join(known)}.")
-    return known[name]
-
-
-def _sarcoma(settings: Settings, data: Path | None, patients: int) -> Iterator[Score]:
-    del patients
-    for case in HELD_OUT_SARCOMAS:
-        for modality in ("ct", "t1"):
-            chosen = replace(settings, modality=(modality,))
-            series = read_series(find_patient(_needed(data) / "sarcoma" / case, chosen), chosen)
-            truth = series.visits[0].mask
-            assert truth is not None
-            aligned = replace(result_of(align(series, chosen)), masks=(None,))
-            for kind in ("click", "box"):
-                prompt = _prompt(kind, truth, 1)
-                prediction = result_of(predict.segment(aligned, (prompt,), chosen))
-                guess = to_native(prediction.mask(0), aligned, 0, truth.grid)
-                yield Score(f"sarcoma {modality}", kind, "network", "Dice", case, dice(guess, truth.data))
-            ellipsoid = _ellipsoid(_prompt("box", truth, 1), truth.grid)
-            yield Score(
-                f"sarcoma {modality}",
-                "box",
-                "ellipsoid in the box",
-                "Dice",
-                case,
-                dice(ellipsoid, truth.data),
-            )
-
-
-def _glioblastoma(settings: Settings, data: Path | None, patients: int) -> Iterator[Score]:
-    del patients
-    for folder in sorted((_needed(data) / "glioblastoma").glob("GBM-*")):
-        series = read_series(find_patient(folder, settings), settings)
-        aligned = result_of(align(series, settings))
-        truths = [filled(v.mask.data) for v in series.visits if v.mask is not None]
-        given = aligned.masks[0]
-        assert given is not None
-        grid = series.visits[1].images["t1c"].grid
-        blank = replace(aligned, masks=(None, None))
-        clicks = tuple(
-            _in_common(_prompt("click", Volume(t.astype(np.uint8), v.images["t1c"].grid), n + 1), aligned)
-            for n, (t, v) in enumerate(zip(truths, series.visits, strict=True))
-        )
-        runs = {
-            "click at visit 1": (blank, clicks[:1]),
-            "mask at visit 1": (replace(aligned, masks=(filled(given).astype(np.uint8), None)), ()),
-            "click at both": (blank, clicks),
-        }
-        for prompt, (there, prompts) in runs.items():
-            prediction = result_of(predict.segment(there, prompts, settings))
-            guess = filled(to_native(prediction.mask(1), aligned, 1, grid))
-            yield Score("glioblastoma", prompt, "network", "Dice at visit 2", folder.name, dice(guess, truths[1]))
-        persistence = to_native(filled(given).astype(np.uint8), aligned, 1, grid)
-        score = dice(filled(persistence), truths[1])
-        yield Score("glioblastoma", "mask at visit 1", "persistence", "Dice at visit 2", folder.name, score)
-
-
-def _simulated(settings: Settings, data: Path | None, patients: int) -> Iterator[Score]:
-    del data
-    for seed in range(FIRST_SIMULATED_SEED, FIRST_SIMULATED_SEED + patients):
-        modality = ("t1c", "flair")[seed % 2]
-        plan = PatientPlan(seed, 4, "any", (modality,), (1.5, 1.5, 1.5), motion=False)
-        series = _series_of(plan)
-        aligned = result_of(align(series, replace(settings, register=False)))
-        truths = np.stack([m for m in aligned.masks if m is not None])
-        blank = replace(aligned, masks=(None,) * len(truths))
-        name = f"simulated {modality}"
-        for prompt, prompts in _simulated_prompts(truths, aligned.grid).items():
-            prediction = result_of(predict.segment(blank, prompts, settings))
-            alone = _memory_cleared(blank, prompts, settings)
-            for method, guess in (("network", prediction.probability), ("memory cleared", alone)):
-                value = float(np.mean([dice(guess[t] >= 0.5, truths[t]) for t in range(1, len(truths))]))
-                yield Score(name, prompt, method, "Dice at visits 2-4", plan_name(plan), value)
-        yield from _forecast_scores(plan_name(plan), aligned, truths, settings)
-
-
-def plan_name(plan: PatientPlan) -> str:
-    """sim-5000 and so on."""
-    return f"sim-{plan.seed}"
-
-
-def _simulated_prompts(truths: npt.NDArray[np.uint8], grid: Grid) -> dict[str, tuple[Prompt, ...]]:
-    found: dict[str, tuple[Prompt, ...]] = {"none": ()}
-    clicks = tuple(_prompt("click", Volume(m, grid), t + 1) for t, m in enumerate(truths) if m.any())
-    if clicks and clicks[0].visit == 1:
-        found["click at visit 1"] = clicks[:1]
-        found["click at every visit"] = clicks
-    return found
-
-
-def _memory_cleared(aligned: AlignedSeries, prompts: tuple[Prompt, ...], settings: Settings) -> npt.NDArray[np.float32]:
-    """The same network with nothing remembered: every visit as a series of its own."""
-    visits = []
-    for t in range(len(aligned.days)):
-        here = tuple(replace(p, visit=1) for p in prompts if p.visit == t + 1)
-        if not here and prompts:
-            visits.append(np.zeros(aligned.grid.shape, np.float32))  # nothing shows it what to outline
-            continue
-        visits.append(result_of(predict.segment(_one_visit(aligned, t), here, settings)).probability[0])
-    return np.stack(visits)
-
-
-def _one_visit(aligned: AlignedSeries, t: int) -> AlignedSeries:
-    return replace(
-        aligned,
-        data=aligned.data[t : t + 1],
-        present=aligned.present[t : t + 1],
-        inside=aligned.inside[t : t + 1],
-        days=aligned.days[t : t + 1],
-        centre=aligned.centre[t : t + 1],
-        scale=aligned.scale[t : t + 1],
-        masks=(None,),
-        registrations=aligned.registrations[t : t + 1],
-        native_grids=aligned.native_grids[t : t + 1],
-        reference=0,
-    )
-
-
-def _forecast_scores(
-    patient: str, aligned: AlignedSeries, truths: npt.NDArray[np.uint8], settings: Settings
-) -> Iterator[Score]:
-    """Dice of the last visit forecast from the true masks before it: the network's and the baselines'."""
-    if not truths[-3:].any(axis=(1, 2, 3)).all():
-        return
-    known = replace(
-        aligned,
-        data=aligned.data[:-1],
-        present=aligned.present[:-1],
-        inside=aligned.inside[:-1],
-        days=aligned.days[:-1],
-        masks=aligned.masks[:-1],
-        registrations=aligned.registrations[:-1],
-        native_grids=aligned.native_grids[:-1],
-    )
-    horizon = aligned.days[-1] - known.days[-1]
-    prediction: Prediction = result_of(predict.segment(known, (), settings))
-    forecast = network_forecast(known, prediction, horizon, settings)
-    if forecast is None:
-        return
-    answers = {"network": forecast >= 0.5}
-    baselines = forecast_masks(list(truths[:-1]), known.days, aligned.grid.spacing_mm, horizon)
-    answers |= {BASELINE_NAMES.get(name, name): mask > 0 for name, mask in baselines.items()}
-    for method, mask in answers.items():
-        yield Score("simulated", "true masks", method, "forecast Dice", patient, dice(mask, truths[-1]))
-
-
-# ---- small steps ----
-
-
-def result_of(work: Generator[Any, None, Answer]) -> Answer:
-    """What a generator returns, its progress unseen."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as finished:
-            answer: Answer = finished.value
-            return answer
-
-
-def _series_of(plan: PatientPlan) -> Series:
-    patient = simulate_patient(plan)
-    i, j, k = patient.masks.shape[1:]
-    grid = Grid((i, j, k), patient.affine)
-    visits = tuple(
-        Visit(
-            f"visit-{t + 1}",
-            day,
-            {m: Volume(frames[t], grid) for m, frames in patient.images.items()},
-            Volume(patient.masks[t], grid),
-        )
-        for t, day in enumerate(patient.days)
-    )
-    return Series(plan_name(plan), visits)
-
-
-def _prompt(kind: str, mask: Volume, visit: int) -> Prompt:
-    """A click at the deepest point of a mask, or the box around it, in the mask's own space."""
-    if kind == "click":
-        depth = ndimage.distance_transform_edt(mask.data > 0, mask.grid.spacing_mm)
-        where = np.unravel_index(int(np.argmax(depth)), depth.shape)
-        return Prompt(visit, "point", mask.grid.to_mm(where))
-    inside = np.argwhere(mask.data > 0)
-    return Prompt(visit, "box", mask.grid.to_mm(np.stack([inside.min(0) - 0.5, inside.max(0) + 0.5])))
-
-
-def _in_common(prompt: Prompt, aligned: AlignedSeries) -> Prompt:
-    from napari_convlstm_tumor.prepare.native import to_common_mm
-
-    assert prompt.ras_mm is not None
-    return replace(prompt, ras_mm=to_common_mm(prompt.ras_mm, aligned.registrations[prompt.visit - 1].ref_to_visit))
-
-
-def _ellipsoid(box: Prompt, grid: Grid) -> Mask:
-    """The ellipsoid that touches all sides of a box: what a box prompt gives without any network."""
-    assert box.ras_mm is not None
-    low, high = np.sort(grid.to_index(box.ras_mm), axis=0)
-    middle, half = (low + high) / 2, np.maximum((high - low) / 2, 0.5)
-    axes = np.ogrid[tuple(slice(0, n) for n in grid.shape)]
-    inside: Mask = sum(((x - m) / h) ** 2 for x, m, h in zip(axes, middle, half, strict=True)) <= 1
-    return inside
-
-
-def _needed(data: Path | None) -> Path:
-    if data is None:
-        raise SettingsError("This set needs --data, the folder that holds sarcoma/ and glioblastoma/.")
-    return data
-
-
-def _row(key: tuple[str, ...], values: Sequence[float], rng: np.random.Generator) -> dict[str, Any]:
-    draws = rng.choice(np.array(values), size=(BOOTSTRAP_DRAWS, len(values))).mean(axis=1)
-    low, high = np.percentile(draws, (2.5, 97.5))
-    names = dict(zip(("set", "prompt", "method", "measure"), key, strict=True))
-    return {**names, "mean": float(np.mean(values)), "low": float(low), "high": float(high), "n": len(values)}
+def to_csv(found: Sequence[Score]) -> str:
+    """Every number of every patient and visit; "inf" where a tumor was missed."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [f.name for f in fields(Score)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(s) for s in found)
+    return text.getvalue()

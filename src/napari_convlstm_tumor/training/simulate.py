@@ -108,7 +108,7 @@ def draw_course(
 
 def _draw_speed(rng: np.random.Generator) -> float:
     """Millimetres per month: slow and fast growth, stability, shrinkage."""
-    kind = rng.choice(4, p=(0.4, 0.25, 0.1, 0.25))
+    kind = rng.choice(4, p=(0.34, 0.2, 0.12, 0.34))
     low, high = ((0.3, 2.0), (2.0, 6.0), (-0.15, 0.15), (-4.0, -0.4))[kind]
     return float(rng.uniform(low, high))
 

@@ -1,0 +1,80 @@
+"""What a sequence is trained for: masks at every visit whose truth is known, and where the front goes next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from monai.losses import DiceLoss
+from torch import Tensor
+from torch.nn import functional as F
+
+from napari_convlstm_tumor.model.network import GrowthNet, forecast_geometry, pool_strides
+from napari_convlstm_tumor.series import DAYS_PER_MONTH
+
+FRONT_BAND_MM = 8.0  # the speed is judged this near to the front
+
+
+def sequence_losses(network: GrowthNet, sample: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Segmentation loss over the visits whose truth is known, and the forecast loss where there are distance maps."""
+    spacing = [float(s) for s in sample["spacing_mm"][0]]
+    strides = pool_strides(spacing, network.levels - 1)
+    present = [bool(p) for p in sample["present"][0]]
+    days, state = sample["days"], None
+    judged = sample["judged"][0].tolist() if "judged" in sample else [True] * days.shape[1]
+    segmentation, forecasts, dices = [], [], []
+    for t in range(days.shape[1]):
+        gap = None if t == 0 else days[:, t] - days[:, t - 1]
+        logits, coarse, features, state = network(
+            sample["images"][:, t],
+            sample["alike"][:, t],
+            present,
+            sample["prompt"][:, t],
+            strides,
+            state,
+            gap,
+        )
+        truth = sample["mask"][:, t, None].float()
+        if judged[t]:
+            segmentation.append(_mask_loss(logits, truth) + 0.4 * _mask_loss(coarse, F.avg_pool3d(truth, strides[0])))
+            dices.append(_dice(logits, truth))
+        if "phi" in sample and t + 1 < days.shape[1]:
+            forecasts.append(_forecast_loss(network, features, sample, t, strides[0]))
+    losses = {"segmentation": torch.stack(segmentation).mean(), "dice": torch.stack(dices).mean()}
+    losses["dice_" + ("prompted" if bool(sample["prompt"].any()) else "none")] = losses["dice"]
+    if forecasts:
+        losses["forecast"] = torch.stack(forecasts).mean()
+    return losses
+
+
+_soft_dice = DiceLoss(sigmoid=True, smooth_nr=1.0, smooth_dr=1.0)
+
+
+def _mask_loss(logits: Tensor, truth: Tensor) -> Tensor:
+    logits = logits.float()
+    dice: Tensor = _soft_dice(logits, truth)
+    return dice + F.binary_cross_entropy_with_logits(logits, truth, pos_weight=logits.new_tensor(2.0))
+
+
+@torch.no_grad()
+def _dice(logits: Tensor, truth: Tensor) -> Tensor:
+    guess = (logits > 0).float()
+    return (2 * (guess * truth).sum() + 1) / (guess.sum() + truth.sum() + 1)
+
+
+def _forecast_loss(
+    network: GrowthNet, features: Tensor, sample: Mapping[str, Any], t: int, stride: tuple[int, int, int]
+) -> Tensor:
+    phi, days = sample["phi"], sample["days"]
+    before = phi[:, t - 1] if t > 0 else None
+    months = (days[:, t] - days[:, t - 1 if t > 0 else t]).clamp(min=1).reshape(-1, 1, 1, 1) / DAYS_PER_MONTH
+    horizon = days[:, t + 1] - days[:, t]
+    geometry = forecast_geometry(phi[:, t], before, months, sample["mean_speed"][:, t], horizon)
+    speed = network.speed(features, geometry, stride)[:, 0]
+    ahead = horizon.reshape(-1, 1, 1, 1) / DAYS_PER_MONTH
+    expected = phi[:, t] - speed * ahead
+    band = ((phi[:, t].abs() < FRONT_BAND_MM) | (phi[:, t + 1].abs() < FRONT_BAND_MM)).float()
+    error = F.smooth_l1_loss(expected, phi[:, t + 1], reduction="none") * band
+    overlap: Tensor = _soft_dice(-expected[:, None], sample["mask"][:, t + 1, None].float())
+    return 0.3 * error.sum() / band.sum().clamp(min=1) + overlap
