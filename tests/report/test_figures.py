@@ -7,7 +7,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from napari_convlstm_tumor.report.figures import Curve, Point, _volume_figure, lesion_colour, volume_chart
+from napari_convlstm_tumor.report.figures import Curve, Point, lesion_colour, volume_chart, volume_figure
 from napari_convlstm_tumor.report.slices import (
     SMALLEST_FIELD_MM,
     WITHIN_ERROR_COLOUR,
@@ -164,7 +164,7 @@ AHEAD = (Curve("network", (Point(120, 4.0, 3.0, 6.0),)), Curve("persistence", (P
 
 
 def lines(forecasts=AHEAD, dated=True):
-    axes = _volume_figure((6, 4), TOTAL, LESIONS, forecasts, dated).axes[0]
+    axes = volume_figure((6, 4), TOTAL, LESIONS, forecasts, dated).axes[0]
     return axes, {line.get_label(): line for line in axes.lines}
 
 

@@ -106,13 +106,13 @@ def track(
     """
     _check(masks, grid, qualities, inside, tolerance_mm)
     graph = build_graph(masks, grid.spacing_mm, tolerance_mm)
-    owner, edges, by_hand = _corrected(graph, grid, links)
+    owner, edges, by_hand = corrected_owners(graph, grid, links)
     if max(owner.values(), default=0) > MOST_LESIONS:
         raise InputError(f"The masks fall into more than {MOST_LESIONS} lesions; remove the noise in them first.")
     speck_mm3 = max(speck_mm3, SPECK_VOXELS * grid.voxel_mm3)
     story = Story(graph, owner, edges, tuple(qualities), grid.voxel_mm3, speck_mm3, by_hand, inside)
     told = {n: states(story, n) for n in story.lesions}
-    return Tracking(_labels(masks.shape, story), _lesions(story, told, grid), events(story, told))
+    return Tracking(labels_of(masks.shape, story), lesions_of(story, told, grid), events(story, told))
 
 
 # ---- ids ----
@@ -169,7 +169,7 @@ def _heaviest(edges: Sequence[Edge], owner: Mapping[Node, int], graph: Graph) ->
 # ---- corrections ----
 
 
-def _corrected(
+def corrected_owners(
     graph: Graph, grid: Grid, links: Sequence[Correction]
 ) -> tuple[dict[Node, int], tuple[Edge, ...], frozenset[Node]]:
     """Lesion of every component, the edges left, and the components corrected: one link after the other.
@@ -237,7 +237,8 @@ def _component_at(link: Correction, graph: Graph, grid: Grid, number: int) -> No
 # ---- the answer ----
 
 
-def _labels(shape: tuple[int, ...], story: Story) -> npt.NDArray[np.uint16]:
+def labels_of(shape: tuple[int, ...], story: Story) -> npt.NDArray[np.uint16]:
+    """(T, I, J, K) lesion ids, 0 outside."""
     labels = np.zeros(shape, dtype=np.uint16)
     for (t, component), number in story.owner.items():
         i, j, k = story.ijk((t, component)).T
@@ -245,7 +246,8 @@ def _labels(shape: tuple[int, ...], story: Story) -> npt.NDArray[np.uint16]:
     return labels
 
 
-def _lesions(story: Story, told: Mapping[int, tuple[str, ...]], grid: Grid) -> tuple[Lesion, ...]:
+def lesions_of(story: Story, told: Mapping[int, tuple[str, ...]], grid: Grid) -> tuple[Lesion, ...]:
+    """The lesions of a story, with their states and Tracking UIDs; told: what was said about each."""
     visits = range(len(story.graph.visits))
     return tuple(
         Lesion(

@@ -57,7 +57,7 @@ def volume_chart(
     forecasts: each of one point; the first is drawn with its band and a dashed line from the last total, the others
     (what simpler rules say) as open marks.
     """
-    wide, narrow = (svg_uri(_volume_figure(size, total, lesions, forecasts, dated)) for size in (WIDE, NARROW))
+    wide, narrow = (svg_uri(volume_figure(size, total, lesions, forecasts, dated)) for size in (WIDE, NARROW))
     return Chart(wide, narrow)
 
 
@@ -66,9 +66,10 @@ def lesion_colour(lesion: int) -> str:
     return LESION_COLOURS[(lesion - 1) % len(LESION_COLOURS)]
 
 
-def _volume_figure(
+def volume_figure(
     size: tuple[float, float], total: Curve, lesions: Mapping[int, Curve], forecasts: Sequence[Curve], dated: bool
 ) -> Figure:
+    """Volume over the days: total, lesions and forecasts with their bands; size in inches."""
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
     _plot(axes, total, INK, "o", 2.2)

@@ -89,20 +89,21 @@ def measure(
     tracking = track(masks, aligned.grid, qualities, links, aligned.inside)
     found = []
     for t, visit in enumerate(visits):
-        found.append(_measure_visit(visit, tracking.labels[t], aligned, t))
+        found.append(measure_visit(visit, tracking.labels[t], aligned, t))
         yield NATIVE_ENDS + (SIZES_END - NATIVE_ENDS) * (t + 1) / count
     maps = yield from _maps(aligned, prediction, [v.boundary_sd_mm for v in found], with_log_growth)
-    return _together(visits, found, tracking, maps, aligned, prediction)
+    return together(visits, found, tracking, maps, aligned, prediction)
 
 
-def _together(
+def together(
     visits: Sequence[NativeVisit],
-    found: Sequence[_VisitSizes],
+    found: Sequence[VisitSizes],
     tracking: Tracking,
     maps: Maps,
     aligned: AlignedSeries,
     prediction: Prediction,
 ) -> Measured:
+    """All that was measured of visits and pairs of visits, as one; ``found`` are the sizes of each visit."""
     spacing, count = aligned.grid.spacing_mm, range(len(visits))
     labels = np.stack([np.where(prediction.mask(t), tracking.labels[t], 0) for t in count])
     return Measured(
@@ -129,7 +130,7 @@ def axial_axis(grid: Grid) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class _VisitSizes:
+class VisitSizes:
     """Sizes of one visit: by lesion, in all; the lesions cut by the field of view; labels on the image's grid."""
 
     lesions: dict[int, LesionSize]
@@ -143,7 +144,8 @@ class _VisitSizes:
         return max((s.boundary_sd_mm for s in self.lesions.values()), default=BOUNDARY_SD_MM)
 
 
-def _measure_visit(visit: NativeVisit, labels: Labels, aligned: AlignedSeries, t: int) -> _VisitSizes:
+def measure_visit(visit: NativeVisit, labels: Labels, aligned: AlignedSeries, t: int) -> VisitSizes:
+    """Sizes of every lesion and of the whole tumor at visit t (0-based), on the visit's own voxels."""
     measured = visit.measured
     own = native_labels(measured, visit.box, labels, aligned, t)
     same = measured is visit.mask
@@ -153,7 +155,7 @@ def _measure_visit(visit: NativeVisit, labels: Labels, aligned: AlignedSeries, t
         cut |= {int(n) for n in np.unique(labels[_edge(aligned.inside[t])])} - {0}
     spacing = measured.grid.spacing_mm
     total = measure_volume(measured.data[visit.box], spacing, visit.probability)
-    return _VisitSizes(_sizes(own, visit), total, frozenset(cut), on_image)
+    return VisitSizes(_sizes(own, visit), total, frozenset(cut), on_image)
 
 
 def _sizes(own: Labels, visit: NativeVisit) -> dict[int, LesionSize]:
@@ -209,7 +211,7 @@ def _uncovered(tracking: Tracking, t: int) -> list[str]:
 
 
 def _courses(
-    found: Sequence[_VisitSizes], tracking: Tracking, labels: Labels, growth: FloatVolume, aligned: AlignedSeries
+    found: Sequence[VisitSizes], tracking: Tracking, labels: Labels, growth: FloatVolume, aligned: AlignedSeries
 ) -> tuple[LesionCourse, ...]:
     speeds = [_front_speeds(labels[t], growth[t], aligned.grid.spacing_mm) for t in range(len(found))]
     mergers = [e for e in tracking.events if e.kind == "merged" and len(e.lesions) > 1]
@@ -256,7 +258,7 @@ def _maps(
     reliable = np.zeros(shape, dtype=bool)
     log_map, log_reliable = (growth.copy(), reliable.copy()) if with_log_growth else (None, None)
     for t in range(1, count):
-        pair = _pair(aligned, prediction, boundary_sds, t)
+        pair = pair_of_visits(aligned, prediction, boundary_sds, t)
         growth[t] = front_speed(pair.before, pair.after, pair.spacing_mm, pair.days, pair.valid, aligned.dated)
         reliable[t] = reliable_speed(growth[t], pair)
         if log_map is not None and log_reliable is not None:
@@ -265,7 +267,8 @@ def _maps(
     return Maps(growth, reliable, log_map, log_reliable)
 
 
-def _pair(aligned: AlignedSeries, prediction: Prediction, boundary_sds: Sequence[float], t: int) -> VisitPair:
+def pair_of_visits(aligned: AlignedSeries, prediction: Prediction, boundary_sds: Sequence[float], t: int) -> VisitPair:
+    """Visits t - 1 and t on the common grid, as measure/maps takes them."""
     return VisitPair(
         prediction.mask(t - 1),
         prediction.mask(t),
