@@ -31,6 +31,12 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
+@pytest.fixture(autouse=True)
+def own_state(tmp_path, monkeypatch):
+    """Autosaves go to a folder of the test, not of the person who runs it."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
 def ball(grid: Grid, centre_mm, radius_mm: float) -> np.ndarray:
     places = grid.to_mm(np.moveaxis(np.indices(grid.shape), 0, -1))
     return (np.linalg.norm(places - np.asarray(centre_mm), axis=-1) <= radius_mm).astype(np.uint8)

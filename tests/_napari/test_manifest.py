@@ -19,7 +19,7 @@ def test_manifest_is_valid_and_every_command_exists():
     manifest = PluginManifest.from_file(MANIFEST)
     manifest.validate_imports()
     assert manifest.name == NAME
-    assert [w.display_name for w in manifest.contributions.widgets] == ["Tumor growth"]
+    assert [w.display_name for w in manifest.contributions.widgets] == ["Tumor growth", "Review queue"]
     assert len(manifest.contributions.sample_data) == 2
 
 

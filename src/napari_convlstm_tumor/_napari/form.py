@@ -38,6 +38,7 @@ class SettingsForm(QWidget):
         for field in dataclasses.fields(Settings):
             editor = self.editors[field.name]
             editor.setToolTip(field.metadata["help"])
+            editor.setAccessibleName(field.name.replace("_", " "))
             layout.addRow(field.name.replace("_", " "), editor)
         self.set(Settings())
 

@@ -23,20 +23,23 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_convlstm_tumor._napari import looks
-from napari_convlstm_tumor.series import AlignedSeries, Prompt, Report
+from napari_convlstm_tumor.series import AlignedSeries, Prompt
 from napari_convlstm_tumor.volume import FloatArray, Grid
 
-if TYPE_CHECKING:  # the pipeline brings torch, and napari starts without it
-    from napari_convlstm_tumor.pipeline import Analysis
+if TYPE_CHECKING:
+    from napari_convlstm_tumor.analysis import Analysis
 
 LayerData = tuple[npt.NDArray[Any], dict[str, Any], str]
-Kind = Literal["image", "tumor", "growth", "forecast", "clicks"]
+Kind = Literal["image", "tumor", "growth", "within error", "forecast", "clicks"]
 
 METADATA_KEY = "convlstm_tumor"
 CHECKSUM_KEY = "checksum"
+MEASURED_KEY = "measured"
 AXIS_LABELS = ("visit", "z", "y", "x")
 VISIT = "visit "
 UNITS = ("pixel", "mm", "mm", "mm")
+TUMOR, WITHIN_ERROR = "tumor", "growth within error"
+FORECAST, FORECAST_BAND = "forecast", "forecast band"
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +47,7 @@ class Shown:
     """What a layer of ours shows; lies in ``layer.metadata[METADATA_KEY]``.
 
     ref_to_visit: per visit (4, 4), RAS mm of the shown grid -> RAS mm of that visit's own scanner space.
-    report: the numbers of a result, None for a patient's own images. place: the folder or file it was opened from.
+    analysis: the result it is part of, None for a patient's own images. place: the folder or file it was opened from.
     """
 
     kind: Kind
@@ -54,7 +57,7 @@ class Shown:
     grid: Grid
     ref_to_visit: tuple[FloatArray, ...]
     unit: str = ""
-    report: Report | None = None
+    analysis: Analysis | None = None
     place: str = ""
 
 
@@ -152,16 +155,31 @@ def visit_text(shown: Shown, visit: int) -> str:
 
 
 def to_layers(analysis: Analysis, place: str = "") -> list[LayerData]:
-    """Layers of a result, from the bottom up: images, growth map, forecast, tumor. Growth needs two visits."""
+    """Layers of a result, from the bottom up: images, growth map and where it is within error, forecast and its band,
+    tumor by lesion. Growth needs two visits."""
     shown = _shown(analysis, place)
     layers = [image_layer(name, data, shown) for name, data in analysis.images.items()]
     for _, options, _ in layers[1:]:
         options["visible"] = False  # one image at a time; the others are a click away
+    return [*layers, *map_layers(analysis, shown), mask_layer(TUMOR, lesion_ids(analysis), shown)]
+
+
+def map_layers(analysis: Analysis, shown: Shown) -> list[LayerData]:
+    """What was measured of the masks: growth map, where it is within error, the forecast and its band."""
+    layers = []
     if len(analysis.days) > 1:
         layers.append(_growth_layer(analysis, shown))
-    if analysis.prediction.forecast is not None:
-        layers.append(_forecast_layer(analysis, shown))
-    return [*layers, mask_layer("tumor", analysis.masks, shown)]
+        if analysis.reliable is not None:
+            layers.append(_within_error_layer(analysis, shown))
+    prediction = analysis.prediction
+    if prediction.forecast is not None and prediction.forecast_day is not None:
+        layers += forecast_layers(analysis, prediction.forecast, analysis.forecast_band, prediction.forecast_day)
+    return layers
+
+
+def lesion_ids(analysis: Analysis) -> npt.NDArray[Any]:
+    """(T, I, J, K) what the tumor layer holds: lesion ids, or 1 where lesions were not followed; 0 outside."""
+    return analysis.masks if analysis.lesions is None else analysis.lesions
 
 
 def unregistered_layers(aligned: AlignedSeries, place: str = "") -> list[LayerData]:
@@ -207,18 +225,14 @@ def clicks_layer(
 
 def is_painted(data: npt.NDArray[Any], metadata: Mapping[str, Any]) -> bool:
     """True when a mask layer of ours is no longer what mask_layer made."""
-    return CHECKSUM_KEY in metadata and metadata[CHECKSUM_KEY] != _checksum(data)
+    return CHECKSUM_KEY in metadata and metadata[CHECKSUM_KEY] != checksum(data)
 
 
-def mask_layer(name: str, masks: npt.NDArray[np.uint8], shown: Shown) -> LayerData:
-    """4-D Labels (t, z, y, x); a copy, so that painting leaves the result as it was."""
-    data = np.array(to_display(masks, shown.grid), dtype=np.uint8, order="C")
-    options = {
-        **_options(name, replace(shown, kind="tumor")),
-        "colormap": looks.one_label(looks.TUMOR_COLOUR),
-        "opacity": 0.9,
-    }
-    options["metadata"][CHECKSUM_KEY] = _checksum(data)
+def mask_layer(name: str, masks: npt.NDArray[Any], shown: Shown) -> LayerData:
+    """4-D Labels (t, z, y, x) coloured by lesion; a copy, so that painting leaves the result as it was."""
+    data = np.array(to_display(masks, shown.grid), order="C")
+    options = {**_options(name, replace(shown, kind="tumor")), "colormap": looks.by_lesion(), "opacity": 0.9}
+    options["metadata"][CHECKSUM_KEY] = checksum(data)
     return data, options, "labels"
 
 
@@ -236,23 +250,66 @@ def _growth_layer(analysis: Analysis, shown: Shown) -> LayerData:
     return data, {**_options(f"front speed ({shown.unit})", shown), **options}, "image"
 
 
-def _forecast_layer(analysis: Analysis, shown: Shown) -> LayerData:
-    """Outline drawn over the last visit; hidden at first, because it belongs to a later day."""
-    forecast = analysis.prediction.forecast
-    mask = to_display((forecast >= 0.5).astype(np.uint8), shown.grid)[None]  # (1, z, y, x)
+def _within_error_layer(analysis: Analysis, shown: Shown) -> LayerData:
+    """Grey over the growth map where it is no more than measurement error; the values below stay to be asked for."""
+    assert analysis.reliable is not None
+    doubtful = np.isfinite(analysis.growth) & ~analysis.reliable
     options = {
-        **_options(
-            f"forecast day {analysis.prediction.forecast_day}",
-            replace(shown, kind="forecast"),
-            first_visit=len(analysis.days) - 1,
-        ),
-        "colormap": looks.one_label(looks.FORECAST_COLOUR),
+        **_options(WITHIN_ERROR, replace(shown, kind="within error")),
+        "colormap": looks.one_label(looks.WITHIN_ERROR_COLOUR),
+        "opacity": 1.0,
+    }
+    return np.ascontiguousarray(to_display(doubtful.astype(np.uint8), shown.grid)), options, "labels"
+
+
+def refresh(shown: Any, analysis: Analysis) -> None:
+    """Put the maps of an analysis measured anew into a viewer's list of layers; the tumor layer stays as it is, and
+    counts as what the analysis holds. A forecast that is no longer made, or of another day, goes."""
+    from napari.layers import Layer
+
+    made = {options["name"]: (data, options, kind) for data, options, kind in map_layers(analysis, _shown(analysis))}
+    there = set()
+    for layer in list(shown):
+        ours = layer.metadata.get(METADATA_KEY)
+        if ours is None or ours.patient != analysis.patient:
+            continue
+        layer.metadata[METADATA_KEY] = replace(ours, analysis=analysis)
+        if layer.name in made:
+            there.add(layer.name)
+            layer.metadata.pop(MEASURED_KEY, None)
+            layer.data = made[layer.name][0]
+        elif ours.kind == "forecast":
+            shown.remove(layer)
+        elif ours.kind == "tumor":
+            layer.metadata[CHECKSUM_KEY] = checksum(layer.data)
+    tumor = next((n for n, layer in enumerate(shown) if layer.name == TUMOR), len(shown))
+    for name in [name for name in made if name not in there]:
+        shown.insert(tumor, Layer.create(*made[name]))
+
+
+def forecast_layers(
+    analysis: Analysis, forecast: npt.NDArray[Any], band: npt.NDArray[np.uint8] | None, day: int
+) -> list[LayerData]:
+    """Outline of a forecast (I, J, K), and of its band, drawn over the last visit; hidden at first, because they
+    belong to a later day."""
+    shown = replace(_shown(analysis), kind="forecast")
+    outline = _ahead(f"{FORECAST} day {day}", forecast >= 0.5, looks.FORECAST_COLOUR, shown)
+    if band is None:
+        return [outline]
+    return [_ahead(FORECAST_BAND, band, looks.BAND_COLOUR, shown), outline]
+
+
+def _ahead(name: str, mask: npt.NDArray[Any], colour: str, shown: Shown) -> LayerData:
+    data = to_display(mask.astype(np.uint8), shown.grid)[None]  # (1, z, y, x)
+    options = {
+        **_options(name, shown, first_visit=len(shown.days) - 1),
+        "colormap": looks.labels_in(colour),
         "visible": False,
     }
-    return np.ascontiguousarray(mask), options, "labels"
+    return np.ascontiguousarray(data), options, "labels"
 
 
-def _shown(analysis: Analysis, place: str) -> Shown:
+def _shown(analysis: Analysis, place: str = "") -> Shown:
     return Shown(
         "image",
         analysis.patient,
@@ -260,7 +317,7 @@ def _shown(analysis: Analysis, place: str) -> Shown:
         analysis.dated,
         analysis.grid,
         tuple(registration.ref_to_visit for registration in analysis.registrations),
-        report=analysis.report,
+        analysis=analysis,
         place=place,
     )
 
@@ -272,7 +329,7 @@ def _covered(aligned: AlignedSeries, visit: int, channel: int) -> npt.NDArray[np
     return np.where(reaches, aligned.raw(visit, channel), outside)
 
 
-def _checksum(data: npt.NDArray[Any]) -> int:
+def checksum(data: npt.NDArray[Any]) -> int:
     return zlib.crc32(np.ascontiguousarray(data))
 
 

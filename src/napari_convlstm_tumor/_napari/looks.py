@@ -7,30 +7,42 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-# Soft tissue in Hounsfield units: centre 40, width 400, the usual abdominal window.
-CT_WINDOW = (-160.0, 240.0)
+from napari_convlstm_tumor.report.figures import lesion_colour
+from napari_convlstm_tumor.report.slices import CT_WINDOW, ROBUST_PERCENTILES, WITHIN_ERROR_COLOUR, growth_limit
+
 CT_AIR = -1000.0  # Hounsfield units of what no image covers
 MR_RANGE = (0.0, 1.0)
-# A single bright vessel or a coil's hot spot must not darken the rest of the picture.
-ROBUST_PERCENTILES = (1.0, 99.5)
-# The colours of the growth map end here, so that one stray voxel does not make the rest pale.
-GROWTH_PERCENTILE = 98.0
-# Ends of the growth colour bar are one of these times a power of ten, so that its ticks can be read.
-ROUND_NUMBERS = np.array([1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0])
-# Slower than any growth that can be measured between two visits; keeps a colour bar from ending at a rounding error.
-SLOWEST = 0.01
+# Windows a radiologist names. CT in Hounsfield units; MR as a share of each visit's own robust range.
+CT_PRESETS = {
+    "soft tissue": CT_WINDOW,
+    "lung": (-1350.0, 150.0),
+    "bone": (-450.0, 1050.0),
+    "brain": (0.0, 80.0),
+    "liver": (-15.0, 135.0),
+}
+MR_PRESETS = {
+    "robust range": MR_RANGE,
+    "bright (enhancement)": (0.4, 1.1),
+    "dark (oedema, cysts)": (0.0, 0.6),
+    "full range": (0.0, 1.6),
+}
 # Percentiles of a regular subset of this many voxels differ from those of all by less than anyone can see.
 PERCENTILE_SAMPLE = 500_000
 
-TUMOR_COLOUR = "#ffd54a"
+__all__ = ["CT_WINDOW", "WITHIN_ERROR_COLOUR", "growth_limit", "lesion_colour"]
+
+# Ids above this share the colour of id 1; no patient is read by colour alone with that many.
+COLOURED_LESIONS = 64
 FORECAST_COLOUR = "#7df9ff"
+BAND_COLOUR = "#3d8f96"
 CLICK_COLOUR = "#00e5ff"
-# Blue shrinks, red grows (told apart by colour-blind people); clear in the middle, so that zero shows the image below.
+# Blue shrinks, red grows (told apart by colour-blind people; no orange, which is the first lesion's outline); clear in
+# the middle, so that zero shows the image below.
 GROWTH_COLOURS = (
     (0.10, 0.25, 0.95, 1.0),
     (0.30, 0.60, 1.00, 0.75),
     (1.00, 1.00, 1.00, 0.0),
-    (1.00, 0.55, 0.20, 0.75),
+    (1.00, 0.40, 0.45, 0.75),
     (0.90, 0.05, 0.10, 1.0),
 )
 GROWTH_CONTROLS = (0.0, 0.35, 0.5, 0.65, 1.0)
@@ -48,22 +60,26 @@ def scaled(visit: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     return (image - np.float32(low)) / np.float32(max(high - low, np.finfo(np.float32).tiny))
 
 
-def growth_limit(growth: npt.NDArray[np.floating[Any]]) -> float:
-    """End of the colour bar: the robust largest speed, rounded up to a number that reads well; 1 when nothing moves."""
-    speeds = np.abs(growth[np.isfinite(growth) & (growth != 0)])
-    if not speeds.size:
-        return 1.0
-    largest = max(float(np.percentile(speeds, GROWTH_PERCENTILE)), SLOWEST)
-    power = 10.0 ** np.floor(np.log10(largest))
-    enough = largest / power * (1 - 1e-6) <= ROUND_NUMBERS
-    return float(ROUND_NUMBERS[enough][0] * power)
-
-
 def one_label(colour: str) -> Any:
     """Colours of a mask: label 1 in ``colour``; anything a person paints with another label in the default's grey."""
     from napari.utils.colormaps import DirectLabelColormap
 
     return DirectLabelColormap(color_dict={None: "gray", 0: "transparent", 1: colour})
+
+
+def labels_in(colour: str) -> Any:
+    """Every label in one colour; an outline then runs between labels too (the two surfaces of a band)."""
+    from napari.utils.colormaps import DirectLabelColormap
+
+    return DirectLabelColormap(color_dict={None: colour, 0: "transparent"})
+
+
+def by_lesion() -> Any:
+    """Colours of lesions by id, those of the curve and of the report."""
+    from napari.utils.colormaps import DirectLabelColormap
+
+    colours = {n: lesion_colour(n) for n in range(1, COLOURED_LESIONS + 1)}
+    return DirectLabelColormap(color_dict={None: lesion_colour(1), 0: "transparent", **colours})
 
 
 def growth_colormap() -> Any:

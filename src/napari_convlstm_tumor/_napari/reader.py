@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from napari_convlstm_tumor._napari.layers import LayerData
+if TYPE_CHECKING:  # it brings matplotlib, and napari asks the reader about every file
+    from napari_convlstm_tumor._napari.layers import LayerData
 
 RESULT_FILE = "run.json"
 # A folder is ours when an image is among its first files; a disc with a million other files is let go quickly.
@@ -15,7 +16,7 @@ FILES_LOOKED_AT = 300
 IMAGE_ENDINGS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm", ".ima")
 DICOM_MARK, DICOM_MARK_AT = b"DICM", 128
 
-Reader = Callable[[Any], list[LayerData]]
+Reader = Callable[[Any], "list[LayerData]"]
 
 
 def get_reader(path: str | list[str]) -> Reader | None:
@@ -55,22 +56,29 @@ def read_result(path: Any) -> list[LayerData]:
 
 def read_patient(path: Any) -> list[LayerData]:
     """Images of every visit, brought on the grid of the first by their headers alone: quick, and named so."""
-    from napari_convlstm_tumor._napari import layers, viewer
+    from napari_convlstm_tumor._napari import viewer
+
+    data, warnings = patient_layers(_only(path))
+    _tell(warnings)
+    viewer.attach_current()
+    return data
+
+
+def patient_layers(place: Path) -> tuple[list[LayerData], tuple[str, ...]]:
+    """Layers of a patient's images as they lie, and what a person should know. InputError when they cannot be used."""
+    from napari_convlstm_tumor._napari import layers
     from napari_convlstm_tumor.errors import InputError
     from napari_convlstm_tumor.io.discover import find_patient
     from napari_convlstm_tumor.io.read import read_series
     from napari_convlstm_tumor.prepare.preprocess import align
     from napari_convlstm_tumor.settings import Settings
 
-    settings, place = Settings(register=False), _only(path)
+    settings = Settings(register=False)
     files = find_patient(place, settings)
     if files.problems:
         raise InputError(files.problems[0])
-    _tell(files.warnings)
     aligned = _result_of(align(read_series(files, settings), settings))
-    data = layers.unregistered_layers(aligned, str(place))
-    viewer.attach_current()
-    return data
+    return layers.unregistered_layers(aligned, str(place)), files.warnings
 
 
 def _only(path: Any) -> Path:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from napari_convlstm_tumor._napari.layers import LayerData
 from napari_convlstm_tumor.errors import InputError
+
+if TYPE_CHECKING:
+    from napari_convlstm_tumor._napari.layers import LayerData
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # Inside the package when the wheel carries it, else beside src/ in a source checkout.

@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
-VISIT_FONT_SIZE = 14
+VISIT_FONT_SIZE = 11
 OUTLINE_VOXELS = 1
-MEASURED_KEY = "measured"
+NEXT_VISIT, PREVIOUS_VISIT = "]", "["
+# In 3-D the grey of what is within error must not hide the rest of the map.
+HINT_OF_GREY = 0.15
 
 _attached: WeakSet[Any] = WeakSet()
 
@@ -47,6 +49,8 @@ def attach(viewer: ViewerModel) -> None:
     viewer.layers.selection.events.active.connect(update)
     viewer.dims.events.current_step.connect(update)
     viewer.dims.events.ndisplay.connect(fill)
+    viewer.bind_key(NEXT_VISIT, lambda _: step_visit(viewer, 1), overwrite=True)
+    viewer.bind_key(PREVIOUS_VISIT, lambda _: step_visit(viewer, -1), overwrite=True)
     for layer in viewer.layers:
         prepare(layer)
 
@@ -63,6 +67,12 @@ def attach_current() -> None:
 def shown_by(layer: Layer | None) -> layers.Shown | None:
     """What a layer of ours shows; None for any other layer."""
     return None if layer is None else layer.metadata.get(layers.METADATA_KEY)
+
+
+def kind_of(layer: Layer | None) -> str | None:
+    """The kind of a layer of ours; None for any other layer."""
+    shown = shown_by(layer)
+    return None if shown is None else shown.kind
 
 
 def current(viewer: ViewerModel) -> layers.Shown | None:
@@ -92,6 +102,26 @@ def visit_number(viewer: ViewerModel) -> int:
     return round(viewer.dims.point[0]) if viewer.dims.ndim >= 4 else 0
 
 
+def step_visit(viewer: ViewerModel, step: int) -> None:
+    """To the next or previous visit; stays at the first and the last."""
+    shown = current(viewer)
+    if shown is not None and viewer.dims.ndim >= 4:
+        go_to(viewer, min(max(visit_number(viewer) + step, 0), len(shown.days) - 1))
+
+
+def go_to(viewer: ViewerModel, visit: int | None = None, point_mm: Any = None) -> None:
+    """Move the slider to a 0-based visit, and slices and camera to a point in RAS mm of the common grid."""
+    if visit is not None and viewer.dims.ndim >= 4:
+        viewer.dims.set_point(0, float(visit))
+    if point_mm is None or viewer.dims.ndim < 3:
+        return
+    world = layers.to_world(point_mm)
+    first = viewer.dims.ndim - 3
+    viewer.dims.set_point(range(first, first + 3), [float(v) for v in world])
+    centre = [float(world[axis - first]) for axis in viewer.dims.displayed if axis >= first]
+    viewer.scene.camera.center = tuple(centre[-3:]) if len(centre) == 3 else (0.0, *centre)
+
+
 def _prepare(layer: Layer, shown: layers.Shown) -> None:
     """What cannot be given when a layer is made."""
     if shown.kind in ("tumor", "forecast"):
@@ -109,13 +139,14 @@ def _go_to_tumor(viewer: ViewerModel, layer: Layer, shown: layers.Shown) -> None
 
 
 def _is_growth(layer: Layer) -> bool:
-    shown = shown_by(layer)
-    return shown is not None and shown.kind == "growth"
+    return kind_of(layer) == "growth"
 
 
 def _fill(layer: Layer, ndisplay: int) -> None:
     """In 3-D the graphics card mixes neighbours and draws NaN as the lowest speed: there, undefined is zero."""
+    if kind_of(layer) == "within error":
+        layer.opacity = HINT_OF_GREY if ndisplay == 3 else 1.0
     if not _is_growth(layer):
         return
-    measured = layer.metadata.setdefault(MEASURED_KEY, layer.data)
+    measured = layer.metadata.setdefault(layers.MEASURED_KEY, layer.data)
     layer.data = np.nan_to_num(measured) if ndisplay == 3 else measured

@@ -1,44 +1,47 @@
-"""The widget "Tumor growth": choose a patient, run the pipeline in a thread, see the layers and the numbers."""
+"""The widget "Tumor growth": six steps from a patient's folder to a report, beside the viewer."""
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari.layers import Layer, Points
-from napari.qt.threading import create_worker
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import (
-    QFileDialog,
-    QHBoxLayout,
-    QLabel,
-    QLineEdit,
-    QMessageBox,
-    QProgressBar,
-    QPushButton,
-    QVBoxLayout,
-    QWidget,
-)
-from superqt import QCollapsible
+from napari.layers import Layer
+from platformdirs import user_state_path
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QFileDialog, QMessageBox, QProgressBar, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
-from napari_convlstm_tumor._napari import layers, viewer
-from napari_convlstm_tumor._napari.form import SettingsForm
-from napari_convlstm_tumor._napari.table import CAUTION_COLOUR, VisitTable, cautions
-from napari_convlstm_tumor._napari.worker import Clicks, Failure, guarded, run_steps, save_steps
+from napari_convlstm_tumor._napari import layers, preferences, viewer
+from napari_convlstm_tumor._napari.correcting import CorrectPanel
+from napari_convlstm_tumor._napari.job import Job
+from napari_convlstm_tumor._napari.keeping import KeepPanel
+from napari_convlstm_tumor._napari.measuring import MeasurePanel
+from napari_convlstm_tumor._napari.opening import OpenPanel
+from napari_convlstm_tumor._napari.parts import CAUTION_COLOUR, button, named, row, sentence
+from napari_convlstm_tumor._napari.reading import ReadPanel
+from napari_convlstm_tumor._napari.running import RunPanel
+from napari_convlstm_tumor._napari.strip import VisitStrip
+from napari_convlstm_tumor._napari.table import cautions
+from napari_convlstm_tumor._napari.worker import Drawn, Failure, drawn, run_steps, save_steps
 from napari_convlstm_tumor.errors import TumorError
 
 if TYPE_CHECKING:
     import napari
 
-    from napari_convlstm_tumor.pipeline import Analysis, Segmenter, Step
-    from napari_convlstm_tumor.series import Prompt, Report
+    from napari_convlstm_tumor.pipeline import Analysis, Segmenter
+    from napari_convlstm_tumor.series import Report
 
 RESEARCH_ONLY = "Research use only - not for diagnosis"
-CLICKS = "clicks on the tumor"
-CLICK_SIZE_MM = 5.0
+SIX_STEPS = (
+    "<b>Six steps:</b> 1 open a patient; 2 run; 3 read images and maps; 4 measure growth and response; 5 correct; "
+    "6 keep. The tabs below follow them. To look around first: File &gt; Open Sample."
+)
+STRIP_NAME = "Visits"
 PROGRESS_STEPS = 1000
-WIDTH_PIXELS = 400  # the table of visits fits
+WIDTH_PIXELS = 460  # the table of visits fits
+CAUTIONS_HEIGHT = 96  # four lines, the rest scrolls
 MASKS_GIVEN = "masks given"  # what a Prediction says that was not made by a model
 CLICKS_UNUSED = "Done. The clicks changed nothing: every visit has a mask. Set masks to 'ignore' to use the network."
 PAINT_NOT_SAVED = "What was painted in the viewer is not in it: save that layer with File > Save Selected Layers."
@@ -48,92 +51,126 @@ class TumorGrowthWidget(QWidget):
     """Docked beside the viewer; holds no arithmetic.
 
     segmenter: what segments instead of the shipped network; None = the network (tests set it).
-    analysis: the result on show, or None.
+    analysis: the result on show, or None; ``analysis_changed`` carries the new one (or None).
+    ``visit_changed`` carries the 0-based visit under the slider.
     """
+
+    analysis_changed = Signal(object)
+    visit_changed = Signal(int)
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
         self.viewer = napari_viewer
+        self._strip_docked = False
         self.segmenter: Segmenter | None = None
         self.analysis: Analysis | None = None
-        self.worker: Any = None
+        self.job: Job | None = None
+        self._details = ""
         self._numbers_of: str | None = None
-        self._to_stop: list[Any] = []
-        self.destroyed.connect(partial(_stop, self._to_stop))
+        self._jobs: list[Job] = []
+        self.destroyed.connect(partial(_let_go, self._jobs))
         self._build()
         viewer.attach(napari_viewer)
-        napari_viewer.layers.events.inserted.connect(self._take_folder)
+        napari_viewer.layers.events.inserted.connect(self._take_opened)
+        napari_viewer.dims.events.current_step.connect(self._tell_visit)
         for layer in napari_viewer.layers:
-            self._take_folder(layer=layer)
+            self._take_opened(layer=layer)
+        self.keeping.watch(user_state_path("napari-convlstm-tumor") / "autosave")
         self._set_running(False)
 
     # ---- what it looks like ----
 
     def _build(self) -> None:
-        self.folder = QLineEdit()
-        self.folder.setPlaceholderText("patient folder, manifest CSV or result folder")
-        self.form = SettingsForm()
-        settings = QCollapsible("Settings")
-        settings.addWidget(self.form)
-        self.run_button = _button("Run", self._run_or_cancel, "Segment the tumor at every visit and measure growth")
-        self.click_button = _button("Click the tumor", self._click, "Point at the tumor to guide the next run")
-        self.save_button = _button("Save result...", self._ask_and_save, "Write masks, maps and tables to a folder")
-        self.progress = QProgressBar()
+        self.opening, self.running, self.reading = OpenPanel(self), RunPanel(self), ReadPanel(self)
+        self.measuring, self.correcting, self.keeping = MeasurePanel(self), CorrectPanel(self), KeepPanel(self)
+        self.form, self.folder = self.running.form, self.opening.folder
+        self.form.set(preferences.settings())
+        self.strip = VisitStrip(lambda visit: self.go_to(visit=visit))
+        self.visit_changed.connect(self.strip.mark)
+        self.analysis_changed.connect(self.strip.show_analysis)
+        self.tabs = named(QTabWidget(), "Steps", "The six steps from images to a report")
+        steps = (self.opening, self.running, self.reading, self.measuring, self.correcting, self.keeping)
+        for number, (name, panel) in enumerate(
+            zip(("Open", "Run", "Read", "Measure", "Correct", "Keep"), steps, strict=True), start=1
+        ):
+            self.tabs.addTab(_scrolled(panel), f"{number} {name}")
+        self.save_button = button("Save result...", self._ask_and_save, "Write masks, maps and tables to a folder")
+        self.progress = named(QProgressBar(), "Progress", "How far the work is")
         self.progress.setRange(0, PROGRESS_STEPS)
-        self.status = _sentence("Choose a patient's folder.")
-        self.details_button = _button("Details...", self._show_details, "What went wrong, for a bug report")
+        self.status = sentence("Choose a patient's folder.")
+        self.hint = self._hint()
+        self.details_button = button("Details...", self._show_details, "What went wrong, for a bug report")
         self.details_button.hide()
-        self.warnings = _sentence("")
+        self.warnings = sentence()
         self.warnings.setStyleSheet(f"color: {CAUTION_COLOUR};")
-        self.warnings.hide()
-        self.table = VisitTable()
-        self.table.hide()
-        self.patient, self.forecast = _sentence(""), _sentence("")
-        research = _sentence(RESEARCH_ONLY)
+        self._cautions = _scrolled(self.warnings)
+        self._cautions.setMaximumHeight(CAUTIONS_HEIGHT)
+        self._cautions.hide()
+        research = sentence(RESEARCH_ONLY)
         research.setStyleSheet("font-weight: bold;")
         layout = QVBoxLayout(self)
-        layout.addWidget(research)
-        layout.addLayout(_row(self.folder, _button("Choose...", self._choose, "Choose a folder")))
-        layout.addWidget(settings)
-        layout.addLayout(_row(self.run_button, self.click_button, self.save_button))
+        layout.addLayout(row(research, self.save_button))
+        layout.addWidget(self.hint)
+        layout.addWidget(self.tabs, stretch=1)
+        layout.addWidget(self._cautions)
         layout.addWidget(self.progress)
-        layout.addLayout(_row(self.status, self.details_button))
-        layout.addWidget(self.warnings)
-        layout.addWidget(self.patient)
-        layout.addWidget(self.table, stretch=1)
-        layout.addWidget(self.forecast)
-        layout.addStretch()
+        layout.addLayout(row(self.status, self.details_button))
         self.setMinimumWidth(WIDTH_PIXELS)
 
-    def _choose(self) -> None:
-        folder = QFileDialog.getExistingDirectory(self, "Choose a patient's folder or a result folder")
-        if folder:
-            self.folder.setText(folder)
+    def _hint(self) -> QWidget:
+        """The six steps, until the person has read them once."""
+        box = QWidget()
+        box.setLayout(row(sentence(SIX_STEPS), button("Got it", self._hint_read, "Do not show this again")))
+        box.setVisible(preferences.show_hint())
+        return box
 
-    def _take_folder(self, event: Any = None, layer: Layer | None = None) -> None:
+    def _hint_read(self) -> None:
+        self.hint.hide()
+        preferences.hint_was_seen()
+
+    def showEvent(self, event: Any) -> None:
+        """The strip comes under the canvas with the widget."""
+        super().showEvent(event)
+        if not self._strip_docked:
+            self._strip_docked = True
+            self.viewer.window.add_dock_widget(self.strip, name=STRIP_NAME, area="bottom")
+            self.destroyed.connect(partial(_take_out, self.viewer, self.strip))
+
+    def _take_opened(self, event: Any = None, layer: Layer | None = None) -> None:
         """What was opened last with File > Open is the patient to run; a result brings its numbers."""
         layer = event.value if layer is None else layer
         shown = viewer.shown_by(layer)
-        if shown is None or not shown.place or self.worker is not None:
+        if shown is None or not shown.place or self.job is not None:
             return
-        self.folder.setText(shown.place)
-        self._say(f"Opened {shown.patient}.")
+        self.say(f"Opened {shown.patient}.")
         if self._numbers_of not in (None, shown.patient):
             self._forget()
-        if shown.report is not None and shown.kind == "tumor":
-            self._show_numbers(shown.report)
+        if self.folder.text() != shown.place:
+            self.opening.open(Path(shown.place))
+        if shown.analysis is not None and shown.kind == "tumor":
+            self.analysis = shown.analysis
+            self._tell(shown.analysis)
 
     def _forget(self) -> None:
         """Numbers of one patient must not stand beside the images of another."""
+        had = self.analysis is not None
         self.analysis = self._numbers_of = None
-        for part in (self.table, self.warnings, self.patient, self.forecast):
-            part.hide()
+        self.measuring.hide_numbers()
+        self._cautions.hide()
         self._set_running(False)
+        if had:
+            self.analysis_changed.emit(None)
 
     # ---- running ----
 
-    def _run_or_cancel(self) -> None:
-        if self.worker is None:
+    @property
+    def worker(self) -> Any:
+        """The thread worker of the work on hand, or None."""
+        return None if self.job is None else self.job.worker
+
+    def run_or_cancel(self) -> None:
+        """What the button does: start, or stop what runs."""
+        if self.job is None:
             self.run()
         else:
             self.cancel()
@@ -142,91 +179,121 @@ class TumorGrowthWidget(QWidget):
         """Start the pipeline on the chosen folder; a wrong setting is said at once."""
         place = self.folder.text().strip()
         if not place:
-            return self._say("Choose a patient's folder first.")
+            return self.say("Choose a patient's folder first.")
+        path = Path(place).expanduser()
         try:
-            steps = run_steps(Path(place).expanduser(), self.form.settings(), self._clicks(), self.segmenter)
+            settings = self.form.settings()
+            files = self.opening.corrected(path, settings)
         except TumorError as error:
             return self._fail(Failure(str(error), str(error)))
-        self._start(steps)
+        self.start(drawn(run_steps(path, settings, self.running.clicks(), self.segmenter, files)))
 
     def cancel(self) -> None:
-        """Stop before the next step; the layers stay as they are."""
-        if self.worker is not None:
-            self.worker.quit()
-            self.run_button.setEnabled(False)
-            self._say("Stopping after this step...")
+        """Let go of the work at once; the layers stay as they are."""
+        if self.job is not None:
+            self.job.cancel()
+            self.job = None
+            self.progress.setValue(0)
+            self.say("Cancelled.")
+            self._set_running(False)
 
     def save(self, folder: Path) -> None:
         """Write the result on show into ``folder``."""
         if self.analysis is not None:
             painted = any(layers.is_painted(layer.data, layer.metadata) for layer in self.viewer.layers)
-            self._start(save_steps(self.analysis, folder, PAINT_NOT_SAVED if painted else ""))
+            self.start(save_steps(self.analysis, folder, PAINT_NOT_SAVED if painted else ""))
 
-    def _start(self, steps: Any) -> None:
+    def start(self, steps: Any) -> None:
+        """Run steps (``pipeline.Step``) in a thread, with progress and Cancel; the last may carry a result."""
         self.details_button.hide()
-        self.worker = create_worker(guarded, steps, _start_thread=False)
-        self.worker.yielded.connect(self._on_step)
-        self.worker.returned.connect(self._on_end)
-        self.worker.aborted.connect(self._on_cancelled)
-        self.worker.finished.connect(self._on_finished)
-        self._to_stop[:] = [self.worker]
+        self.job = Job(steps, self._on_step, self._on_end)
+        self.watch(self.job)
         self._set_running(True)
-        self.worker.start()
+        self.job.start()
 
-    def _on_step(self, step: Step) -> None:
-        if self.worker is None or self.worker.abort_requested:
-            return
+    def watch(self, job: Job) -> None:
+        """Stop this work when the widget goes."""
+        self._jobs[:] = [known for known in self._jobs if known.is_running] + [job]
+
+    def _on_step(self, step: Any) -> None:
+        made = step if isinstance(step, Drawn) else None
+        step = step if made is None else made.step
         self.progress.setValue(round(step.fraction * PROGRESS_STEPS))
-        self._say(step.name)
-        if step.analysis is not None:
-            self.show_analysis(step.analysis)
+        self.say(step.name)
+        if made is None:
+            return
+        if step.analysis is None:
+            self._show_images(made.layers)
+            return
+        self.show_analysis(step.analysis, made.layers)
+        self.tabs.setCurrentWidget(self._tab_of(self.measuring))
 
     def _on_end(self, failure: Failure | None) -> None:
+        self.job = None
+        self._set_running(False)
         if failure is not None:
             self._fail(failure)
 
-    def _on_cancelled(self) -> None:
-        self.progress.setValue(0)
-        self._say("Cancelled.")
-
-    def _on_finished(self) -> None:
-        self.worker = None
-        self._to_stop.clear()
-        self._set_running(False)
-
     def _set_running(self, running: bool) -> None:
-        self.run_button.setText("Cancel" if running else "Run")
-        self.run_button.setEnabled(True)
-        self.click_button.setEnabled(not running)
+        self.running.set_running(running)
         self.save_button.setEnabled(not running and self.analysis is not None)
 
     # ---- result ----
 
-    def show_analysis(self, analysis: Analysis) -> None:
-        """Put the layers of a result in place of those on show, and its numbers in the table."""
-        clicks = self._clicks()
+    @property
+    def visit(self) -> int:
+        """0-based visit under the slider."""
+        return viewer.visit_number(self.viewer)
+
+    def go_to(self, visit: int | None = None, point_mm: Any = None) -> None:
+        """Move the slider to a 0-based visit, the slices and the camera to a point in RAS mm of the common grid."""
+        viewer.go_to(self.viewer, visit, point_mm)
+
+    def show_analysis(self, analysis: Analysis, made: list[layers.LayerData] | None = None) -> None:
+        """Put the layers of a result in place of those on show, and its numbers in the panels."""
+        clicks = self.running.clicks()
         self._remove_layers()
         self.analysis = analysis
-        for data, options, kind in layers.to_layers(analysis):
+        for data, options, kind in layers.to_layers(analysis) if made is None else made:
             self.viewer.add_layer(Layer.create(data, options, kind))
         if clicks is not None and clicks.patient == analysis.patient:
-            self._add_clicks(clicks.prompts)
+            self.running.add_clicks(clicks.prompts)
             if analysis.prediction.model == MASKS_GIVEN:
-                self._say(CLICKS_UNUSED)
+                self.say(CLICKS_UNUSED)
+        self._tell(analysis)
+
+    def _show_images(self, made: list[layers.LayerData]) -> None:
+        """A patient's own images, in place of what of ours was on show."""
+        self._remove_layers()
+        self._forget()
+        for data, options, kind in made:
+            self.viewer.add_layer(Layer.create(data, options, kind))
+
+    def update_analysis(self, analysis: Analysis) -> None:
+        """The same patient measured anew: numbers and maps follow, the layers stay (the tumor layer as it is)."""
+        self.analysis = analysis
+        layers.refresh(self.viewer.layers, analysis)
+        self._tell(analysis)
+
+    def take_report(self, report: Report, criterion: str) -> None:
+        """The same result with its response classified again."""
+        assert self.analysis is not None
+        settings = replace(self.analysis.settings, criterion=criterion)
+        self.analysis = replace(self.analysis, report=report, settings=settings)
+        self._tell(self.analysis)
+
+    def _tell(self, analysis: Analysis) -> None:
         self._show_numbers(analysis.report)
-        self._set_running(self.worker is not None)
+        self._set_running(self.job is not None)
+        self.analysis_changed.emit(analysis)
+        self.visit_changed.emit(self.visit)
 
     def _show_numbers(self, report: Report) -> None:
-        self.table.show_report(report)
+        self._numbers_of = report.patient
         warnings = cautions(report)
         self.warnings.setText(warnings)
-        self.warnings.setVisible(bool(warnings))
-        note = report.provenance.get("forecast") or ""
-        self.forecast.setText(note if note.startswith("No forecast") or not note else f"Forecast: {note}")
-        self._numbers_of = report.patient
-        self.patient.setText(f"Patient: {report.patient}")
-        for part in (self.table, self.patient, self.forecast):
-            part.show()
+        self._cautions.setVisible(bool(warnings))
+        self.measuring.show_report(report)
 
     def _remove_layers(self) -> None:
         """Take our layers out; a mask that was painted on stays, under another name."""
@@ -237,37 +304,8 @@ class TumorGrowthWidget(QWidget):
             else:
                 self.viewer.layers.remove(layer)
 
-    # ---- clicks ----
-
-    def _click(self) -> None:
-        """Add (or select) the points layer and let the person click."""
-        points = self._points()
-        if points is None:
-            points = self._add_clicks(())
-        if points is not None:
-            self.viewer.layers.selection.active = points
-            points.mode = "add"
-            self._say("Click inside the tumor, at any visit; then Run.")
-
-    def _points(self) -> Points | None:
-        ours = [layer for layer in self.viewer.layers if isinstance(layer, Points) and viewer.shown_by(layer)]
-        return ours[0] if ours else None
-
-    def _add_clicks(self, prompts: tuple[Prompt, ...]) -> Points | None:
-        shown = viewer.current(self.viewer)
-        if shown is None:
-            self._say("Open the patient first (File > Open Folder), so that there is something to click on.")
-            return None
-        data, options = layers.clicks_layer(CLICKS, prompts, shown, CLICK_SIZE_MM)
-        return self.viewer.add_layer(Points(data, **options))
-
-    def _clicks(self) -> Clicks | None:
-        points = self._points()
-        if points is None or not len(points.data):
-            return None
-        shown = viewer.shown_by(points)
-        world = [points.data_to_world(point) for point in points.data]
-        return Clicks(shown.patient, shown.days, layers.to_prompts(world, shown))
+    def _tell_visit(self, event: Any = None) -> None:
+        self.visit_changed.emit(self.visit)
 
     # ---- saving and saying ----
 
@@ -276,12 +314,13 @@ class TumorGrowthWidget(QWidget):
         if folder:
             self.save(Path(folder))
 
-    def _say(self, sentence: str) -> None:
-        self.status.setText(sentence)
+    def say(self, text: str) -> None:
+        """One sentence to the person."""
+        self.status.setText(text)
 
     def _fail(self, failure: Failure) -> None:
         self.progress.setValue(0)
-        self._say(failure.sentence)
+        self.say(failure.sentence)
         self._details = failure.details
         self.details_button.show()
 
@@ -290,29 +329,25 @@ class TumorGrowthWidget(QWidget):
         box.setDetailedText(self._details)
         box.open()
 
+    def _tab_of(self, panel: QWidget) -> QWidget:
+        return next(self.tabs.widget(n) for n in range(self.tabs.count()) if self.tabs.widget(n).widget() is panel)
 
-def _stop(workers: list[Any], *_: Any) -> None:
+
+def _let_go(jobs: list[Job], *_: Any) -> None:
     """The widget is gone: what it started stops at its next step."""
-    for worker in workers:
-        worker.quit()
+    for job in jobs:
+        job.cancel()
 
 
-def _button(text: str, action: Any, tip: str) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tip)
-    button.clicked.connect(lambda: action())
-    return button
+def _take_out(napari_viewer: napari.Viewer, strip: QWidget, *_: Any) -> None:
+    """The strip goes with the widget; where the whole window goes there is nothing left to do."""
+    with contextlib.suppress(RuntimeError, LookupError):
+        napari_viewer.window.remove_dock_widget(strip)
 
 
-def _sentence(text: str) -> QLabel:
-    label = QLabel(text)
-    label.setWordWrap(True)
-    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-    return label
-
-
-def _row(*widgets: QWidget) -> QHBoxLayout:
-    row = QHBoxLayout()
-    for widget in widgets:
-        row.addWidget(widget)
-    return row
+def _scrolled(panel: QWidget) -> QScrollArea:
+    area = QScrollArea()
+    area.setWidgetResizable(True)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    area.setWidget(panel)
+    return area

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_convlstm_tumor._napari.reader import is_result, result_folder
 from napari_convlstm_tumor.errors import InputError, TumorError
@@ -14,6 +14,7 @@ from napari_convlstm_tumor.series import PatientFiles, Prompt
 from napari_convlstm_tumor.settings import Settings
 
 if TYPE_CHECKING:  # the pipeline brings torch: imported in the thread, when Run is pressed
+    from napari_convlstm_tumor._napari.layers import LayerData
     from napari_convlstm_tumor.pipeline import Analysis, Segmenter, Step
 
 
@@ -34,7 +35,23 @@ class Clicks:
     prompts: tuple[Prompt, ...]
 
 
-def guarded(steps: Iterator[Step]) -> Generator[Step, None, Failure | None]:
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """The last step of a run, with the layers of its result: making them takes too long for the window's own thread."""
+
+    step: Step
+    layers: list[LayerData]
+
+
+def drawn(steps: Iterator[Step]) -> Iterator[Step | Drawn]:
+    """Pass the steps on, the one with a result together with its layers."""
+    from napari_convlstm_tumor._napari.layers import to_layers
+
+    for step in steps:
+        yield step if step.analysis is None else Drawn(step, to_layers(step.analysis))
+
+
+def guarded(steps: Iterator[Any]) -> Generator[Any, None, Failure | None]:
     """Pass the steps on; return what went wrong instead of raising it.
 
     A thread worker takes every RuntimeError for its own end and says nothing, and a full GPU is a RuntimeError.
@@ -49,9 +66,32 @@ def guarded(steps: Iterator[Step]) -> Generator[Step, None, Failure | None]:
     return None
 
 
-def run_steps(place: Path, settings: Settings, clicks: Clicks | None, segmenter: Segmenter | None) -> Iterator[Step]:
+def open_steps(place: Path) -> Iterator[Step | Drawn]:
+    """A patient's images as they lie, or a saved result, with their layers."""
+    from napari_convlstm_tumor import pipeline
+    from napari_convlstm_tumor._napari.layers import to_layers
+    from napari_convlstm_tumor._napari.reader import patient_layers
+
+    yield pipeline.Step("Reading", 0.0)
+    if is_result(place):
+        analysis = pipeline.load(result_folder(place))
+        yield Drawn(pipeline.Step("Saved result shown, nothing was computed", 1.0, analysis), to_layers(analysis))
+        return
+    made, warnings = patient_layers(place)
+    said = " ".join(("Images shown as they lie, not yet registered.", *warnings))
+    yield Drawn(pipeline.Step(said, 1.0), made)
+
+
+def run_steps(
+    place: Path,
+    settings: Settings,
+    clicks: Clicks | None,
+    segmenter: Segmenter | None,
+    files: PatientFiles | None = None,
+) -> Iterator[Step]:
     """Analyse a patient; a result folder is only read. The last Step carries the Analysis.
 
+    files: the visits as a person corrected them; None = as they are found in ``place``.
     Raises InputError when the clicks were made on other images than these.
     """
     from napari_convlstm_tumor import pipeline
@@ -63,7 +103,7 @@ def run_steps(place: Path, settings: Settings, clicks: Clicks | None, segmenter:
         yield pipeline.Step("Saved result shown, nothing was computed", 1.0, analysis)
         return
     yield pipeline.Step("Looking for visits", 0.0)
-    files = find_patient(place, settings)
+    files = find_patient(place, settings) if files is None else files
     _check_clicks(clicks, files)
     yield from pipeline.analyse(files, settings, segmenter, prompts=clicks.prompts if clicks else ())
 

@@ -1,0 +1,49 @@
+"""One piece of work in a thread, which the window can let go of at once.
+
+A registration or a pass of the network cannot be interrupted in its middle. ``cancel`` therefore frees the window
+immediately: the thread stops at its next step, and what it still says is thrown away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from napari.qt.threading import create_worker
+
+from napari_convlstm_tumor._napari.worker import Failure, guarded
+
+
+class Job:
+    """Runs ``steps``; calls on_step with each, then on_end with None or what went wrong; neither once cancelled."""
+
+    def __init__(
+        self, steps: Iterator[Any], on_step: Callable[[Any], None], on_end: Callable[[Failure | None], None]
+    ) -> None:
+        self._on_step, self._on_end = on_step, on_end
+        self.worker: Any = create_worker(guarded, steps, _start_thread=False)
+        self.abandoned = False
+        self.worker.yielded.connect(self._step)
+        self.worker.returned.connect(self._end)
+
+    def start(self) -> None:
+        """Begin, in a thread of Qt's pool."""
+        self.worker.start()
+
+    def cancel(self) -> None:
+        """Let go of the work."""
+        self.abandoned = True
+        self.worker.quit()
+
+    @property
+    def is_running(self) -> bool:
+        """True while the thread is at work, let go of or not."""
+        return bool(self.worker.is_running)
+
+    def _step(self, step: Any) -> None:
+        if not self.abandoned:
+            self._on_step(step)
+
+    def _end(self, failure: Failure | None) -> None:
+        if not self.abandoned:
+            self._on_end(failure)

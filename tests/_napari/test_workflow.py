@@ -1,0 +1,334 @@
+"""Steps 1 to 4 as a person clicks through them."""
+
+import dataclasses
+import time
+
+import numpy as np
+import pytest
+from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QTimer, QUrl
+from qtpy.QtGui import QDropEvent
+from qtpy.QtWidgets import QComboBox
+
+from napari_convlstm_tumor import pipeline
+from napari_convlstm_tumor.settings import Settings
+
+WAIT_MS = 60_000
+# How long the window may stand still while the pipeline works; on a machine that is busy with other work the test
+# measures that work, so it allows as many times more as the system makes a sleeping thread late.
+LONGEST_GAP_S = 0.2
+TICK_MS = 10
+
+
+@pytest.fixture
+def opened(make_napari_viewer, bright_voxels):
+    from napari_convlstm_tumor._napari.widget import TumorGrowthWidget
+
+    viewer = make_napari_viewer()
+    widget = TumorGrowthWidget(viewer)
+    viewer.window.add_dock_widget(widget)
+    widget.segmenter = bright_voxels()
+    widget.form.set(Settings(register=False))
+    return viewer, widget
+
+
+@pytest.fixture
+def shown(opened, analysis):
+    """A result with two lesions' worth of rows, measured for real."""
+    viewer, widget = opened
+    lesions = np.where(analysis.masks > 0, 1, 0).astype(np.uint16)
+    reliable = np.isfinite(analysis.growth) & (analysis.growth > 0)
+    report = dataclasses.replace(
+        analysis.report,
+        lesions=tuple(_lesion_row(t, row["volume_mm3"]) for t, row in enumerate(analysis.report.visits)),
+    )
+    whole = dataclasses.replace(analysis, lesions=lesions, reliable=reliable, report=report)
+    widget.show_analysis(whole)
+    return viewer, widget
+
+
+def _lesion_row(t, volume):
+    numbers = dict.fromkeys(("longest_axial_mm", "perpendicular_axial_mm"), 10.0 + t)
+    changes = dict.fromkeys(("change_from_baseline_percent", "change_from_nadir_percent"))
+    state = "persistent" if t else "baseline"
+    return {"visit": t + 1, "day": (0, 41, 97)[t], "lesion": 1, "state": state, "volume_mm3": volume,
+            **numbers, **changes, "warnings": ()}  # fmt: skip
+
+
+def look(qtbot, widget, place):
+    widget.opening.open(place)
+    qtbot.waitUntil(lambda: widget.opening.found is not None or not widget.opening.problems.isHidden(), timeout=WAIT_MS)
+
+
+def press(viewer, key):
+    """What napari does for a key pressed over the canvas."""
+    from napari.utils.key_bindings import coerce_keybinding
+
+    viewer.keymap[coerce_keybinding(key)](viewer)
+
+
+# ---- 1 open ----
+
+
+def test_visits_found_stand_in_a_table(qtbot, opened, patient):
+    _, widget = opened
+    look(qtbot, widget, patient)
+    table = widget.opening.table
+    cells = [[table.item(n, c).text() for c in (0, 1, 3, 4)] for n in range(table.rowCount())]
+    assert cells == [[str(n + 1), day, "40 x 48 x 16", "t1c.nii.gz"] for n, day in enumerate(("0", "41", "97"))]
+    assert isinstance(table.cellWidget(0, 2), QComboBox) and table.cellWidget(0, 2).currentText() == "t1c"
+    assert "3 visits, dated" in widget.status.text()
+
+
+def test_a_corrected_day_and_reference_reach_the_pipeline(qtbot, opened, patient):
+    _, widget = opened
+    look(qtbot, widget, patient)
+    widget.opening.table.item(1, 1).setText("60")
+    widget.opening.reference.setCurrentIndex(2)
+    widget.opening.reference.activated.emit(2)
+    qtbot.mouseClick(widget.running.run_button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: widget.job is None, timeout=WAIT_MS)
+    aligned, _, settings = widget.segmenter.seen[0]
+    assert aligned.days == (0, 60, 97)
+    assert settings.reference == 3
+    assert widget.analysis.patient == "HAND-01"
+
+
+def test_a_day_that_is_no_number_is_refused_in_words(qtbot, opened, patient):
+    _, widget = opened
+    look(qtbot, widget, patient)
+    widget.opening.table.item(1, 1).setText("spring")
+    widget.run()
+    assert "The day of visit 2 is a whole number, got 'spring'" in widget.status.text()
+    assert widget.job is None
+
+
+def test_drop_and_show_images(qtbot, opened, patient):
+    viewer, widget = opened
+    mime = QMimeData()
+    mime.setUrls([QUrl.fromLocalFile(str(patient))])
+    nothing = Qt.KeyboardModifier.NoModifier
+    event = QDropEvent(QPointF(5, 5), Qt.DropAction.CopyAction, mime, Qt.MouseButton.LeftButton, nothing)
+    widget.opening.dropEvent(event)
+    qtbot.waitUntil(lambda: widget.opening.found is not None, timeout=WAIT_MS)
+    qtbot.mouseClick(widget.opening.show_button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: widget.job is None, timeout=WAIT_MS)
+    assert [layer.name for layer in viewer.layers] == ["t1c (not registered)"]
+
+
+def test_an_empty_folder_says_what_is_wrong(qtbot, opened, tmp_path):
+    _, widget = opened
+    (tmp_path / "empty").mkdir()
+    look(qtbot, widget, tmp_path / "empty")
+    assert "No image in 'empty'" in widget.opening.problems.text()
+
+
+def test_a_result_opened_by_file_open_is_whole(opened, analysis, tmp_path):
+    viewer, widget = opened
+    pipeline.save(analysis, tmp_path / "HAND-01")
+    viewer.open(str(tmp_path / "HAND-01"), plugin="napari-convlstm-tumor")
+    assert widget.analysis is not None and widget.save_button.isEnabled()
+    assert len(widget.strip.marks) == 3
+
+
+# ---- 2 run ----
+
+
+def test_window_never_stands_still_and_cancel_is_at_once(qtbot, opened, patient, bright_voxels):
+    _, widget = opened
+    widget.segmenter = bright_voxels(pause_s=0.1)
+    widget.folder.setText(str(patient))
+    gaps, last = [], [time.perf_counter()]
+
+    def tick():
+        now = time.perf_counter()
+        gaps.append(now - last[0])
+        last[0] = now
+
+    timer = QTimer()
+    timer.timeout.connect(tick)
+    widget.run()
+    last[0] = time.perf_counter()
+    timer.start(TICK_MS)
+    qtbot.waitUntil(lambda: bool(widget.segmenter.seen), timeout=WAIT_MS)
+    qtbot.wait(300)
+    begun = time.perf_counter()
+    job = widget.job
+    qtbot.mouseClick(widget.running.run_button, Qt.MouseButton.LeftButton)
+    assert widget.job is None and widget.status.text() == "Cancelled."
+    assert time.perf_counter() - begun < 2.0
+    timer.stop()
+    assert np.percentile(gaps, 90) < LONGEST_GAP_S
+    qtbot.waitUntil(lambda: not job.is_running, timeout=WAIT_MS)
+    assert widget.analysis is None  # what came late was thrown away
+
+
+# ---- 3 read ----
+
+
+def test_brackets_and_strip_step_through_the_visits(qtbot, shown):
+    viewer, widget = shown
+    assert widget.visit == 2
+    seen = []
+    widget.visit_changed.connect(seen.append)
+    press(viewer, "[")
+    assert widget.visit == 1 and seen[-1] == 1 and widget.strip.visit == 1
+    press(viewer, "]")
+    press(viewer, "]")  # stays at the last
+    assert widget.visit == 2
+    widget.strip.resize(900, 150)
+    qtbot.mouseClick(widget.strip, Qt.MouseButton.LeftButton, pos=QPoint(round(widget.strip.picture_x()[0]), 40))
+    assert widget.visit == 0
+
+
+def test_growth_is_greyed_where_within_error(shown):
+    viewer, widget = shown
+    grey = viewer.layers["growth within error"]
+    known = np.isfinite(viewer.layers["front speed (mm/month)"].data)
+    assert grey.data.sum() == (known & (viewer.layers["front speed (mm/month)"].data < 0)).sum()
+    widget.reading.grey.setChecked(False)
+    assert not grey.visible
+    viewer.dims.ndisplay = 3
+    assert grey.opacity < 0.5
+    viewer.dims.ndisplay = 2
+    assert grey.opacity == 1.0
+
+
+def test_forecast_at_a_chosen_day(qtbot, shown):
+    """Registration of visit 3 is poor: there is no honest forecast, and the reason is said."""
+    viewer, widget = shown
+    widget.reading.days.setValue(30)
+    qtbot.waitUntil(lambda: "No forecast" in widget.reading.note.text(), timeout=WAIT_MS)
+    assert "visit 3" in widget.reading.note.text()
+    assert not [layer for layer in viewer.layers if layer.name.startswith("forecast")]
+    good = tuple(dataclasses.replace(r, good=True) for r in widget.analysis.registrations)
+    widget.show_analysis(dataclasses.replace(widget.analysis, registrations=good))
+    widget.reading.days.setValue(45)
+    qtbot.waitUntil(lambda: "forecast day 142" in viewer.layers, timeout=WAIT_MS)
+    assert "forecast band" in viewer.layers and viewer.layers["forecast day 142"].visible
+    assert "Day 142:" in widget.reading.note.text() and "mL (" in widget.reading.note.text()
+
+
+def test_windows_by_name(shown):
+    viewer, widget = shown
+    names = [widget.reading.window.itemText(n) for n in range(widget.reading.window.count())]
+    assert "robust range" in names and "lung" not in names
+    widget.reading.window.setCurrentText("bright (enhancement)")
+    widget.reading.window.activated.emit(1)
+    assert tuple(viewer.layers["t1c"].contrast_limits) == (0.4, 1.1)
+
+
+def test_flicker_and_back(qtbot, shown):
+    _, widget = shown
+    widget.reading.other.setCurrentIndex(0)
+    qtbot.mouseClick(widget.reading.flicker, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: widget.visit == 0, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: widget.visit == 2, timeout=WAIT_MS)
+    qtbot.mouseClick(widget.reading.flicker, Qt.MouseButton.LeftButton)
+    assert widget.visit == 2
+
+
+def test_two_visits_side_by_side_are_linked(qtbot, shown):
+    viewer, widget = shown
+    widget.reading.other.setCurrentIndex(0)
+    qtbot.mouseClick(widget.reading.beside, Qt.MouseButton.LeftButton)
+    beside = widget.reading._beside
+    assert round(beside.model.dims.point[0]) == 0 and widget.visit == 2
+    assert np.shares_memory(beside.model.layers["tumor"].data, viewer.layers["tumor"].data)
+    viewer.dims.set_point(1, viewer.dims.range[1].start)
+    assert beside.model.dims.point[1] == viewer.dims.point[1]
+    assert round(beside.model.dims.point[0]) == 0
+    viewer.scene.camera.zoom = 3.0
+    assert beside.model.scene.camera.zoom == 3.0
+    viewer.layers["t1c"].contrast_limits = (0.1, 0.5)
+    assert tuple(beside.model.layers["t1c"].contrast_limits) == (0.1, 0.5)
+    qtbot.mouseClick(widget.reading.beside, Qt.MouseButton.LeftButton)
+    assert widget.reading._beside is None
+
+
+def test_three_planes_share_one_crosshair(qtbot, shown):
+    viewer, widget = shown
+    extent = viewer.dims.range
+    qtbot.mouseClick(widget.reading.planes, Qt.MouseButton.LeftButton)
+    planes = widget.reading._planes
+    assert [tuple(view.model.dims.order) for view in planes.views] == [(0, 2, 1, 3), (0, 3, 1, 2)]
+    coronal = planes.views[0].model
+    coronal.dims.set_point(2, coronal.dims.range[2].start + 5)
+    assert viewer.dims.point[2] == pytest.approx(coronal.dims.point[2])
+    assert planes.views[1].model.dims.point[2] == pytest.approx(coronal.dims.point[2])
+    assert viewer.layers["crosshair"].data[0, 0, 1] == pytest.approx(viewer.dims.point[2])
+    assert viewer.dims.range == extent
+    assert [str(unit) for unit in viewer.layers.extent.units][1:] == ["millimeter"] * 3
+    qtbot.mouseClick(widget.reading.planes, Qt.MouseButton.LeftButton)
+    assert "crosshair" not in viewer.layers
+
+
+# ---- 4 measure ----
+
+
+def test_tables_go_to_visit_and_lesion(qtbot, shown):
+    viewer, widget = shown
+    measuring = widget.measuring
+    measuring.visits.cellClicked.emit(1, 0)
+    assert widget.visit == 1
+    assert measuring.lesions.rowCount() == 3
+    measuring.lesions.cellClicked.emit(0, 0)
+    assert widget.visit == 0
+    centre = widget.analysis.grid.to_mm(np.argwhere(widget.analysis.lesions[0] == 1).mean(axis=0))
+    np.testing.assert_allclose(-np.array(viewer.dims.point[1:])[::-1], centre, atol=2.0)
+
+
+def test_click_on_the_curve_goes_to_the_visit(shown):
+    from matplotlib.backend_bases import MouseEvent
+
+    _, widget = shown
+    curve = widget.measuring.curve
+    curve.canvas.draw()
+    x, y = curve.place_of(1)
+    curve.canvas.callbacks.process("button_press_event", MouseEvent("button_press_event", curve.canvas, x, y, 1))
+    assert widget.visit == 1
+    assert list(curve._marker.get_xdata()) == [41.0, 41.0]
+
+
+def test_criterion_is_chosen_without_running(qtbot, opened, patient):
+    _, widget = opened
+    widget.folder.setText(str(patient))
+    widget.run()
+    qtbot.waitUntil(lambda: widget.job is None, timeout=WAIT_MS)
+    assert "RANO 2.0" in widget.measuring.response.text() and "above" in widget.measuring.response.text()
+    widget.measuring.criterion.setCurrentText("recist-1.1")
+    widget.measuring.criterion.activated.emit(0)
+    assert "RECIST 1.1, as asked" in widget.measuring.response.text()
+    assert list(widget.analysis.report.responses) == ["recist-1.1"]
+    assert widget.analysis.settings.criterion == "recist-1.1"  # and so it is saved
+    assert len(widget.segmenter.seen) == 1
+
+
+# ---- beside it ----
+
+
+def test_every_control_has_a_name_and_a_tooltip(shown):
+    from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QLineEdit, QTableWidget
+
+    _, widget = shown
+    panels = (widget.opening, widget.running, widget.reading, widget.measuring)
+    kinds = (QAbstractButton, QAbstractSpinBox, QComboBox, QTableWidget, QLineEdit)
+    bare = []
+    for panel in panels:
+        for kind in kinds:
+            for control in panel.findChildren(kind):
+                inner = control.objectName().startswith("qt_") or isinstance(control.parent(), kinds)
+                if not inner and not control.toolTip() and not control.parent().toolTip():
+                    bare.append((type(panel).__name__, type(control).__name__, control.accessibleName()))
+    assert not bare
+
+
+def test_preferences_are_in_the_manifest():
+    from napari_convlstm_tumor._napari import preferences
+    from napari_convlstm_tumor.settings import CRITERION_CHOICES, DEVICES
+
+    group = preferences._group()
+    schema = type(group).model_json_schema()["properties"]
+    assert schema["device"]["enum"] == list(DEVICES)
+    assert schema["criterion"]["enum"] == list(CRITERION_CHOICES)
+    assert group.show_dates is False
+    assert preferences.settings().device == "auto"
