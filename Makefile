@@ -8,7 +8,7 @@ SYSTEM_PACKAGES := xvfb xauth libgl1-mesa-dri libegl1 libgl1 libxkbcommon-x11-0 
 	libxcb-image0 libxcb-keysyms1 libxcb-randr0 libxcb-render-util0 libxcb-shape0 libxcb-xinerama0 libxcb-xkb1 \
 	libdbus-1-3 libopengl0
 
-.PHONY: demo test viewer setup system check lint sample screenshot clean
+.PHONY: demo test viewer setup system check lint sample screenshot bench clean
 
 # The network outlines both sample patients at every visit from one click at the first.
 demo: setup
@@ -50,6 +50,10 @@ sample: setup
 
 screenshot: setup system
 	$(XVFB) $(BIN)/python benchmarks/screenshot.py results/demo/progressing docs/images/viewer.png
+
+# The recurrent core beside a plain cell and its convolutions; make bench BENCH="--shared" on a busy machine.
+bench: setup
+	$(BIN)/python benchmarks/recurrence.py $(BENCH)
 
 clean:
 	rm -rf $(VENV) results

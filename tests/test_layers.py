@@ -26,13 +26,15 @@ MAY_IMPORT = {
     **{room: CORE | {"__init__"} for room in ROOMS},
     "report": CORE | ROOMS | {"__init__"},
     "results": CORE | {"io", "report", "__init__"},
-    "pipeline": CORE | ROOMS | {"report", "results", "__init__"},
+    "steps": CORE | ROOMS | {"report", "__init__"},
+    "pipeline": CORE | ROOMS | {"report", "results", "steps", "__init__"},
     "batch": CORE | ROOMS | {"report", "results", "pipeline", "__init__"},
     "training": CORE | ROOMS | {"report", "results", "pipeline", "__init__"},
     "terminal": CORE | {"report", "results", "pipeline", "batch", "__init__"},
     "cli": CORE | ROOMS | {"report", "results", "pipeline", "batch", "training", "terminal", "__init__"},
     "__main__": {"cli"},
-    "_napari": CORE | ROOMS | {"report", "results", "pipeline", "batch", "__init__"},
+    "edit": CORE | ROOMS | {"report", "results", "steps", "pipeline", "batch", "__init__"},
+    "_napari": CORE | ROOMS | {"report", "results", "edit", "steps", "pipeline", "batch", "__init__"},
 }
 # Libraries that belong to some rooms only.
 ONLY_IN = {

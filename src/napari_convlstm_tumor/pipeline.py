@@ -72,7 +72,7 @@ class Step:
 
 
 @dataclass
-class _Clock:
+class Clock:
     """Seconds spent in each step."""
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -98,7 +98,7 @@ def analyse(
     if files.problems:
         raise SeriesError(" ".join(files.problems))
     _check(files, settings)
-    clock = _Clock()
+    clock = Clock()
     yield Step("Reading images", 0.0)
     with _noted() as notes:
         series = read_series(files, settings)
@@ -106,7 +106,7 @@ def analyse(
     files = replace(files, warnings=(*files.warnings, *notes))
     clock.lap("read")
     aligned = yield from _progress("Aligning visits", "read", "align", align(series, settings))
-    common = tuple(_to_common(p, aligned) for p in inputs.prompts)
+    common = tuple(to_common_space(p, aligned) for p in inputs.prompts)
     clock.lap("align")
     run = segmenter or _default_segmenter(aligned)
     prediction = yield from _progress("Segmenting", "align", "segment", run(aligned, common, settings))
@@ -118,11 +118,11 @@ def analyse(
     outlook = look_ahead(aligned, prediction, measured.volumes_mm3, settings)
     clock.lap("forecast")
     yield Step("Writing the numbers", 0.98)
-    yield Step("Done", 1.0, _finish(aligned, measured, outlook, inputs, settings, files, clock))
+    yield Step("Done", 1.0, finish(aligned, measured, outlook, inputs, settings, files, clock))
 
 
 @dataclass(frozen=True)
-class _Inputs:
+class Inputs:
     """What a person gave besides images."""
 
     prompts: tuple[Prompt, ...] = ()
@@ -137,14 +137,14 @@ def _check(files: PatientFiles, settings: Settings) -> None:
         raise MissingDependency("DICOM output", "highdicom", "dicom")
 
 
-def _read_inputs(series: Series, settings: Settings, prompts: tuple[Prompt, ...]) -> _Inputs:
+def _read_inputs(series: Series, settings: Settings, prompts: tuple[Prompt, ...]) -> Inputs:
     if settings.prompts is not None:
         prompts = (*prompts, *read_prompts(settings.prompts, series))
     links = () if settings.links is None else read_links(settings.links, len(series.visits))
     clinical = None
     if settings.clinical is not None:
         clinical = read_clinical(settings.clinical, series.patient, series.days, series.dated)
-    return _Inputs(prompts, links, clinical)
+    return Inputs(prompts, links, clinical)
 
 
 @contextlib.contextmanager
@@ -187,7 +187,7 @@ def _progress(name: str, start: str, end: str, work: Generator[float, None, Answ
         yield Step(name, low + (high - low) * min(max(fraction, 0.0), 1.0))
 
 
-def _to_common(prompt: Prompt, aligned: AlignedSeries) -> Prompt:
+def to_common_space(prompt: Prompt, aligned: AlignedSeries) -> Prompt:
     """A prompt from its visit's scanner space to the space (and for a mask the voxels) of the common grid."""
     registration = aligned.registrations[prompt.visit - 1]
     if prompt.mask is not None:
@@ -204,17 +204,17 @@ def _to_common(prompt: Prompt, aligned: AlignedSeries) -> Prompt:
 # ---- the result ----
 
 
-def _finish(
+def finish(
     aligned: AlignedSeries,
     measured: Measured,
     outlook: Outlook,
-    inputs: _Inputs,
+    inputs: Inputs,
     settings: Settings,
     files: PatientFiles,
-    clock: _Clock,
+    clock: Clock,
 ) -> Analysis:
     prediction = outlook.prediction
-    report = _report(aligned, measured, outlook, inputs, settings, files)
+    report = report_of(aligned, measured, outlook, inputs, settings, files)
     clock.lap("report")
     return Analysis(
         patient=aligned.patient,
@@ -242,11 +242,11 @@ def _finish(
     )
 
 
-def _report(
+def report_of(
     aligned: AlignedSeries,
     measured: Measured,
     outlook: Outlook,
-    inputs: _Inputs,
+    inputs: Inputs,
     settings: Settings,
     files: PatientFiles,
 ) -> Report:
@@ -288,7 +288,7 @@ def _no_dicom(files: PatientFiles) -> str:
     return ""
 
 
-def _attachments(inputs: _Inputs) -> dict[str, str]:
+def _attachments(inputs: Inputs) -> dict[str, str]:
     """The small inputs that the recipe needs to be replayed; of the clinical file this patient's rows alone."""
     found = {}
     if inputs.links:
@@ -311,7 +311,7 @@ def _display_images(aligned: AlignedSeries) -> dict[str, FloatVolume]:
     return images
 
 
-def _provenance(settings: Settings, prediction: Prediction, clock: _Clock) -> dict[str, Any]:
+def _provenance(settings: Settings, prediction: Prediction, clock: Clock) -> dict[str, Any]:
     """Versions, device, seconds a step, peak memory: a run explains itself."""
     plain = settings.to_dict()
     plain |= {name: Path(plain[name]).name for name in PATHS if plain[name] is not None}

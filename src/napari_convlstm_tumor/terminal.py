@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
+import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +20,10 @@ if TYPE_CHECKING:  # `info` must not wait for torch
     from napari_convlstm_tumor.batch import Outcome
     from napari_convlstm_tumor.pipeline import Step
     from napari_convlstm_tumor.series import PatientFiles
+
+HTML_FILE = "report.html"
+# Before this much of a patient is done the time left is a guess.
+LEAST_DONE = 0.3
 
 
 class Screen:
@@ -66,28 +73,130 @@ class Screen:
         done = [o for o in outcomes if not o.error]
         self.console.print(f"{len(done)} of {len(outcomes)} patients done.")
         for outcome in done:
-            self.console.print(f"  {outcome.folder}", soft_wrap=True, highlight=False, markup=False)
+            self.console.print(f"  {outcome.folder / HTML_FILE}", soft_wrap=True, highlight=False, markup=False)
         if summary is not None and outcomes:
             self.console.print(f"  {summary}", soft_wrap=True, highlight=False, markup=False)
         self.console.print(RESEARCH_USE, style="dim")
 
     def _patient_table(self, outcome: Outcome) -> None:
-        from napari_convlstm_tumor.report.tables import TABLE_HEADER, visit_table
+        """Visits, lesions when there are several, the response with its reason, the forecast, and every warning."""
+        from napari_convlstm_tumor.report import tables
 
         assert outcome.analysis is not None
         report = outcome.analysis.report
-        table = Table(title=outcome.patient, title_justify="left")
-        for name in TABLE_HEADER:
-            table.add_column(name, justify="right")
-        for row in visit_table(report):
-            table.add_row(*row)
-        self.console.print(table)
+        self._table(outcome.patient, tables.TABLE_HEADER, tables.visit_table(report, intervals=True))
+        if len({row["lesion"] for row in report.lesions}) > 1:
+            self._table("lesions", tables.LESION_HEADER, tables.lesion_table(report))
+        said = [*tables.event_lines(report), *tables.response_lines(report), report.provenance.get("forecast", "")]
+        for line in filter(None, said):
+            self.console.print(line, markup=False, highlight=False)
         warnings = [
             *report.warnings,
             *(f"Visit {v['visit']}: {w}" for v in report.visits for w in v["warnings"]),
         ]
         for warning in warnings:
             self.console.print(f"! {warning}", style="yellow", markup=False, highlight=False)
+
+    def _table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        table = Table(title=title, title_justify="left")
+        for name in header:
+            table.add_column(name, justify="right")
+        for row in rows:
+            table.add_row(*row)
+        self.console.print(table)
+
+
+class BatchScreen:
+    """One bar over many patients with the time left; of a patient no more than a line."""
+
+    def __init__(self, patients: int, quiet: bool) -> None:
+        self.console = Console(quiet=quiet)
+        self.errors = Console(stderr=True)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[count]}/{task.total} patients"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+        )
+        self.progress = Progress(*columns, console=self.console, disable=quiet)
+        self.task = self.progress.add_task("", total=max(patients, 1), count=0, left="")
+        self.patients = patients
+        self.outcomes: list[Outcome] = []
+        self.started = time.monotonic()
+        self._running: dict[str, float] = {}
+
+    def __enter__(self) -> BatchScreen:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.stop()
+
+    def show(self, patient: str, event: Step | Outcome) -> None:
+        """Draw one event."""
+        from napari_convlstm_tumor.pipeline import Step
+
+        if isinstance(event, Step):
+            self._running[patient] = event.fraction
+            self._draw(f"{patient}: {event.name}")
+            return
+        self._running.pop(patient, None)
+        self.outcomes.append(event)
+        self._line(event)
+        self._draw(f"{patient}: {'failed' if event.error else 'done'}")
+
+    def _draw(self, words: str) -> None:
+        count, running = len(self.outcomes), sum(self._running.values())
+        earlier = sum(o.earlier for o in self.outcomes)
+        left = time_left_s(time.monotonic() - self.started, count - earlier + running, self.patients - earlier)
+        shown = "" if left is None else f"{datetime.timedelta(seconds=round(left))} left"
+        self.progress.update(self.task, completed=count + running, count=count, left=shown, description=words)
+
+    def _line(self, outcome: Outcome) -> None:
+        """Failures always; what went well only where no bar is drawn (a log file)."""
+        if outcome.error:
+            text = f"{outcome.patient}: failed ({outcome.step}). {outcome.error} {outcome.advice}"
+            self.errors.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+        elif not self.console.is_terminal:
+            how = "finished earlier" if outcome.earlier else f"done in {outcome.seconds:.0f} s"
+            text = f"{len(self.outcomes)}/{self.patients} {outcome.patient}: {how}"
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def close_with(self, index: Path) -> None:
+        """The last lines: how many are done, failed and not begun, where the overview lies."""
+        failed = sum(bool(o.error) for o in self.outcomes)
+        earlier = sum(o.earlier for o in self.outcomes)
+        missing = self.patients - len(self.outcomes)
+        self.console.print(
+            f"{len(self.outcomes) - failed} of {self.patients} patients done"
+            + (f", {earlier} of them by an earlier run" if earlier else "")
+            + (f", {failed} failed" if failed else "")
+            + (f", {missing} not begun" if missing else "")
+            + f". {index}",
+            soft_wrap=True,
+            highlight=False,
+            markup=False,
+        )
+        self.console.print(RESEARCH_USE, style="dim")
+
+
+def time_left_s(elapsed_s: float, done: float, total: int) -> float | None:
+    """Seconds left when ``done`` of ``total`` patients (parts of one count) took ``elapsed_s``; None too early."""
+    if done < LEAST_DONE:
+        return None
+    return elapsed_s * max(total - done, 0.0) / done
+
+
+def print_plan(states: Sequence[tuple[str, str]]) -> None:
+    """What --dry-run found: (patient, what would be done)."""
+    console = Console()
+    for patient, state in states:
+        console.print(f"{patient}: {state}", markup=False, highlight=False, soft_wrap=True)
+    counts = Counter(state for _, state in states)
+    console.print("; ".join(f"{count} {state}" for state, count in counts.items()) + ". Nothing was computed.")
 
 
 def print_info(patients: Sequence[PatientFiles]) -> None:
