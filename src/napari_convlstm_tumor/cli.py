@@ -135,6 +135,7 @@ def _add_train(commands: Any) -> None:
     parser.add_argument("--baseline", choices=("unet",), help="train the per-visit U-Net to compare with instead")
     parser.add_argument("--learning-rate", type=float, default=7e-4, help="at the beginning; falls to 0 (default 7e-4)")
     parser.add_argument("--start", metavar="MODEL", help="begin a new run with the weights of this model")
+    parser.add_argument("--seed", type=int, default=1, help="of the samples; a run with --start takes another than its")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--export", type=Path, metavar="FILE", help="write the weights of the run to FILE.safetensors")
     parser.set_defaults(run=_train)
@@ -321,6 +322,7 @@ def _train(options: argparse.Namespace) -> int:
         fields=options.fields,
         network=NetworkConfig(cell=options.cell),
         start=options.start,
+        seed=options.seed,
         device=options.device,
         patients=options.patients,
         own_share=options.own_share,

@@ -28,6 +28,7 @@ from napari_convlstm_tumor.io.nifti import is_single_file
 from napari_convlstm_tumor.io.prompts import read_prompts
 from napari_convlstm_tumor.io.read import read_series
 from napari_convlstm_tumor.model import predict
+from napari_convlstm_tumor.model.device import pick_device
 from napari_convlstm_tumor.prepare.native import mask_to_grid, to_common_mm
 from napari_convlstm_tumor.prepare.preprocess import align
 from napari_convlstm_tumor.report.tables import build_report
@@ -322,7 +323,7 @@ def _provenance(settings: Settings, prediction: Prediction, clock: Clock) -> dic
     return {
         "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
         "settings": plain,
-        "device": str(predict.pick_device(settings.device)) if used_network else "cpu",
+        "device": str(pick_device(settings.device)) if used_network else "cpu",
         "timings_s": clock.seconds,
         "peak_memory_mb": _peak_memory_mb(),
     }

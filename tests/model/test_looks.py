@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from napari_convlstm_tumor.model import looks
-from napari_convlstm_tumor.model.predict import _along
+from napari_convlstm_tumor.model.drawing import along
 from napari_convlstm_tumor.series import Look
 from napari_convlstm_tumor.volume import Grid
 
@@ -100,6 +100,6 @@ def test_where_a_click_shows_nothing_it_is_looked_at_closely():
 
 
 def test_a_scribble_is_drawn_without_gaps():
-    points = _along(np.array([[0.0, 0, 0], [10, 0, 0], [10, 0, 3]]))
+    points = along(np.array([[0.0, 0, 0], [10, 0, 0], [10, 0, 3]]))
     assert np.linalg.norm(np.diff(points, axis=0), axis=1).max() <= 4.0
     assert points[0].tolist() == [0, 0, 0] and points[-1].tolist() == [10, 0, 3]

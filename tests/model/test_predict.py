@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from napari_convlstm_tumor.errors import InputError, SettingsError
-from napari_convlstm_tumor.model import predict
+from napari_convlstm_tumor.model import drawing, predict
 from napari_convlstm_tumor.model.card import save_model
+from napari_convlstm_tumor.model.device import pick_device
 from napari_convlstm_tumor.model.follow import follow, touching
 from napari_convlstm_tumor.model.network import GrowthNet, NetworkConfig
-from napari_convlstm_tumor.model.predict import pick_device, visit_order
+from napari_convlstm_tumor.model.predict import visit_order
 from napari_convlstm_tumor.model.windows import Canvas, plan_windows, window_weight
 from napari_convlstm_tumor.series import AlignedSeries, Prompt, Registration
 from napari_convlstm_tumor.settings import Settings
@@ -123,7 +124,7 @@ def followed(found, masks, order=None):
     aligned = tiny_series(masks)
     canvas = Canvas.empty(aligned, 6, (2, 2, 2))
     canvas.probability[:] = np.stack(found)
-    drawn = predict._draw_prompts(aligned, ())
+    drawn = drawing.draw_prompts(aligned, ())
     kept = follow(canvas.probability, aligned, drawn, order or visit_order(3, sorted(drawn)))
     return None if kept is None else [bool((k & (f > 0)).any()) for k, f in zip(kept, found, strict=True)]
 
@@ -198,7 +199,7 @@ def test_the_forecast_head_answers_on_the_cpu(tiny_model):
 def test_a_rim_shows_the_core_it_encloses_and_the_difference_is_said(tiny_model):
     rim = ball()
     rim[10:12, 10:12, 4:8] = 0
-    assert np.array_equal(predict.closed(rim, (1, 1, 5)), ball() > 0)
+    assert np.array_equal(drawing.closed(rim, (1, 1, 5)), ball() > 0)
     prediction = answer(tiny_series((rim, None, None)), tiny_model)
     assert np.array_equal(prediction.mask(0), rim)
     assert any("leaves out what its rim encloses" in w for w in prediction.warnings)
@@ -213,7 +214,7 @@ def test_a_box_becomes_the_mean_of_the_network_and_its_ellipsoid():
     unsure = np.full((1, 40, 40, 40), 0.5, np.float32)
     no = np.zeros((1, 40, 40, 40), np.float32)
     ellipsoid = 4 / 3 * np.pi * 10**3
-    volume = {n: predict._box_as_mask(box, p, grid).mask.data.sum() for n, p in {"?": unsure, "no": no}.items()}
+    volume = {n: drawing.box_as_mask(box, p, grid).mask.data.sum() for n, p in {"?": unsure, "no": no}.items()}
     assert volume["?"] == pytest.approx(ellipsoid, rel=0.03)
     assert volume["no"] == pytest.approx(ellipsoid, rel=0.03)
-    assert predict._box_as_mask(box, sure, grid).mask.data.all()
+    assert drawing.box_as_mask(box, sure, grid).mask.data.all()

@@ -1,13 +1,16 @@
 """Windows and one whole pass of the shipped network give the same outlines."""
 
-from functools import partial
+import math
 
 import numpy as np
+import pytest
 import torch
 
-from napari_convlstm_tumor.model import predict, windows
+from napari_convlstm_tumor.model import device, predict, windows
+from napari_convlstm_tumor.model.device import Workplace, cached_model
 from napari_convlstm_tumor.model.network import total_stride
 from napari_convlstm_tumor.series import AlignedSeries, Look, Prompt, Registration
+from napari_convlstm_tumor.settings import Settings
 from napari_convlstm_tumor.volume import Grid
 
 SHAPE = (112, 32, 24)
@@ -48,19 +51,18 @@ def result_of(steps):
             return end.value
 
 
-def test_windows_agree_with_one_whole_pass(monkeypatch):
+def test_windows_agree_with_one_whole_pass():
     aligned = series_with_balls()
     clicks = tuple(Prompt(1, "point", np.array([float(x), 16.0, 12.0])) for x in (20, 92))
     whole_grid = Look(tuple(slice(0, n) for n in SHAPE), SHAPE)
-    model = predict.cached_model("growthnet-1", torch.device("cpu"))
+    model = cached_model("default", torch.device("cpu"))
     stride = total_stride(aligned.grid.spacing_mm, model.network.levels - 1)
     answers, counts = [], []
     for largest in (windows.LARGEST_PASS_VOXELS, 60_000):
-        plan = partial(windows.plan_windows, largest=largest)
-        monkeypatch.setattr(predict, "plan_windows", plan)
-        steps = predict._one_look(model, aligned, clicks, whole_grid, torch.device("cpu"), 0.0, 1.0)
+        work = Workplace(model, torch.device("cpu"), largest)
+        steps = predict._one_look(work, aligned, clicks, whole_grid, 0.0, 1.0)
         answers.append(result_of(steps)[0].probability)
-        counts.append(len(plan(windows.body_box(aligned), stride)))
+        counts.append(len(windows.plan_windows(windows.body_box(aligned), stride, largest)))
     assert counts[0] == 1
     assert counts[1] > 1
     for whole, cut in zip(*answers, strict=True):
@@ -68,3 +70,50 @@ def test_windows_agree_with_one_whole_pass(monkeypatch):
         overlap = 2 * np.count_nonzero((whole >= 0.5) & (cut >= 0.5))
         overlap /= np.count_nonzero(whole >= 0.5) + np.count_nonzero(cut >= 0.5)
         assert overlap >= SMALLEST_OVERLAP_DICE
+
+
+def gpu_of(voxels, run):
+    """predict._run with a GPU whose memory holds a pass of so many voxels; on this machine's CPU."""
+
+    def limited(work, aligned, drawn, order, window, stride):
+        size = math.prod(w.stop - w.start for w in window)
+        if work.device.type == "cuda" and size > voxels:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        here = Workplace(work.model, torch.device("cpu"))
+        yield from run(here, aligned, drawn, order, window, stride)
+
+    return limited
+
+
+@pytest.mark.parametrize(("holds", "said"), [(70_000, "windows of 0.0"), (0, "went on on the CPU")])
+def test_a_gpu_with_too_little_memory_gives_way_and_says_so(monkeypatch, holds, said):
+    monkeypatch.setattr(device, "SMALLEST_PASS_VOXELS", 20_000 if holds else 400_000)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(predict, "_run", gpu_of(holds, predict._run))
+    aligned = series_with_balls()
+    clicks = tuple(Prompt(1, "point", np.array([float(x), 16.0, 12.0])) for x in (20, 92))
+    model = cached_model("default", torch.device("cpu"))
+    answers, notes = [], []
+    for where in ("cuda", "cpu"):
+        monkeypatch.setattr(predict, "pick_device", lambda name, where=where: torch.device(where))
+        prediction = result_of(predict.segment(aligned, clicks, Settings(), model))
+        answers.append(prediction.mask(0))
+        notes.append([w for w in prediction.warnings if "GPU" in w])
+    assert said in notes[0][-1]
+    assert ("CPU" in "".join(notes[0])) == (holds == 0)
+    assert notes[1] == []
+    overlap = 2 * np.count_nonzero(answers[0] & answers[1]) / (answers[0].sum() + answers[1].sum())
+    assert overlap >= SMALLEST_OVERLAP_DICE
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_a_real_gpu_that_is_full_gives_way():
+    aligned = series_with_balls()
+    clicks = (Prompt(1, "point", np.array([20.0, 16.0, 12.0])),)
+    torch.cuda.set_per_process_memory_fraction(1e-4)
+    try:
+        prediction = result_of(predict.segment(aligned, clicks, Settings(device="cuda")))
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert any("memory was too small" in w for w in prediction.warnings)

@@ -14,6 +14,7 @@ from napari_convlstm_tumor.batch.outcome import Outcome
 from napari_convlstm_tumor.batch.patient import Task, run_patient
 from napari_convlstm_tumor.errors import SettingsError
 from napari_convlstm_tumor.model import predict
+from napari_convlstm_tumor.model.device import pick_device
 from napari_convlstm_tumor.pipeline import Segmenter
 from napari_convlstm_tumor.series import AlignedSeries, Prediction, Prompt
 from napari_convlstm_tumor.settings import Settings
@@ -66,7 +67,7 @@ def segmenter_for(task: Task, gate: Gate) -> Segmenter | None:
     if not needs_network(task.files, task.settings):
         return None
     try:
-        on_gpu = predict.pick_device(task.settings.device).type == "cuda"
+        on_gpu = pick_device(task.settings.device).type == "cuda"
     except SettingsError:
         return None  # said again, in its place, when the patient is analysed
     return gated(predict.segment, gate) if on_gpu else None

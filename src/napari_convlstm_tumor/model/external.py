@@ -27,7 +27,7 @@ from monai.transforms import Compose, SaveImage, SaveImaged, SpatialResample
 from safetensors.torch import load_file
 
 from napari_convlstm_tumor.errors import InputError, ModelError, TumorError
-from napari_convlstm_tumor.model.predict import pick_device
+from napari_convlstm_tumor.model.device import pick_device
 from napari_convlstm_tumor.series import AlignedSeries, Prediction, Prompt
 from napari_convlstm_tumor.settings import Settings
 

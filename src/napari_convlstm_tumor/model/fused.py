@@ -52,7 +52,7 @@ def compiler_at_hand(device: str) -> bool:
     """Whether torch can compile for "cpu" or "cuda" here."""
     if device == "cuda":
         return importlib.util.find_spec("triton") is not None
-    return os.name == "posix" and any(shutil.which(name) for name in (os.getenv("CXX", "g++"), "clang++"))
+    return os.name == "posix" and any(shutil.which(name) for name in ("g++", "clang++"))
 
 
 def wanted(x: Tensor) -> bool:

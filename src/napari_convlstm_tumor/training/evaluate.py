@@ -23,7 +23,7 @@ import torch
 from napari_convlstm_tumor.errors import SettingsError
 from napari_convlstm_tumor.measure.growth import front_speed
 from napari_convlstm_tumor.model.card import load_model
-from napari_convlstm_tumor.model.predict import pick_device
+from napari_convlstm_tumor.model.device import pick_device
 from napari_convlstm_tumor.settings import Settings
 from napari_convlstm_tumor.training import leakage, methods, scores, testsets
 from napari_convlstm_tumor.training.baseline import forgetful, load_baseline

@@ -6,6 +6,7 @@ the run folder holds last.pt (network, averaged weights, optimiser, step), Tenso
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -49,6 +50,7 @@ class TrainOptions:
     start: a shipped model or a .safetensors file whose weights a new run begins with; the network is then the card's,
     and there is no curriculum. patients: a person's own patients, ``own_share`` of the sequences. baseline: train the
     per-visit U-Net of training/baseline. averaging: how slowly the exported average follows the weights.
+    threads: of the network; by default one core is left to the worker that draws the samples.
     """
 
     run: Path
@@ -60,7 +62,7 @@ class TrainOptions:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     start: str | None = None
     device: str = "cpu"
-    threads: int = 2
+    threads: int = field(default_factory=lambda: max(1, (os.cpu_count() or 2) - 1))
     workers: int = 1
     patients: Path | None = None
     own_share: float = 0.7
