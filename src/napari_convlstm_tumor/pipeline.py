@@ -16,7 +16,7 @@ import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -27,8 +27,8 @@ from napari_convlstm_tumor.io.links import Link, links_text, read_links
 from napari_convlstm_tumor.io.nifti import is_single_file
 from napari_convlstm_tumor.io.prompts import read_prompts
 from napari_convlstm_tumor.io.read import read_series
-from napari_convlstm_tumor.model import predict
 from napari_convlstm_tumor.model.device import pick_device
+from napari_convlstm_tumor.model.segmenters import Segmenter, segmenter_of
 from napari_convlstm_tumor.prepare.native import mask_to_grid, to_common_mm
 from napari_convlstm_tumor.prepare.preprocess import align
 from napari_convlstm_tumor.report.tables import build_report
@@ -52,15 +52,6 @@ PACKAGES = ("napari-convlstm-tumor", "torch", "monai", "SimpleITK", "nibabel", "
 # Share of the whole time at which each step ends, for the progress bar (measured on two cores, 4 visits).
 ENDS = {"read": 0.08, "align": 0.45, "segment": 0.82, "measure": 0.94}
 Answer = TypeVar("Answer")
-
-
-class Segmenter(Protocol):
-    """Anything that answers an AlignedSeries: the shipped network, given masks, another model."""
-
-    def __call__(
-        self, aligned: AlignedSeries, prompts: tuple[Prompt, ...], settings: Settings
-    ) -> Generator[float, None, Prediction]:
-        """Yield the fraction done; return the Prediction. Prompts come in the space of the common grid."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +100,7 @@ def analyse(
     aligned = yield from _progress("Aligning visits", "read", "align", align(series, settings))
     common = tuple(to_common_space(p, aligned) for p in inputs.prompts)
     clock.lap("align")
-    run = segmenter or _default_segmenter(aligned)
+    run = segmenter or _default_segmenter(aligned, settings)
     prediction = yield from _progress("Segmenting", "align", "segment", run(aligned, common, settings))
     clock.lap("segment")
     work = measure(series, aligned, prediction, inputs.links, settings.log_growth)
@@ -172,8 +163,8 @@ def masks_given(
     return Prediction(masks.astype(np.float32), aligned.days, aligned.grid, "masks given")
 
 
-def _default_segmenter(aligned: AlignedSeries) -> Segmenter:
-    return masks_given if all(m is not None for m in aligned.masks) else predict.segment
+def _default_segmenter(aligned: AlignedSeries, settings: Settings) -> Segmenter:
+    return masks_given if all(m is not None for m in aligned.masks) else segmenter_of(settings.model)
 
 
 def _progress(name: str, start: str, end: str, work: Generator[float, None, Answer]) -> Generator[Step, None, Answer]:
@@ -316,9 +307,7 @@ def _provenance(settings: Settings, prediction: Prediction, clock: Clock) -> dic
     """Versions, device, seconds a step, peak memory: a run explains itself."""
     plain = settings.to_dict()
     plain |= {name: Path(plain[name]).name for name in PATHS if plain[name] is not None}
-    plain["model"] = (
-        settings.model if not settings.model.endswith(".safetensors") else settings.model.rsplit("/", 1)[-1]
-    )
+    plain["model"] = Path(settings.model).name
     used_network = prediction.model != "masks given"
     return {
         "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},

@@ -172,7 +172,7 @@ def _write_records(analysis: Analysis, folder: Path) -> None:
     forecasts = analysis.report.forecasts or None
     write_text(folder / HTML_FILE, patient_html(analysis, reliable=analysis.reliable, forecasts=forecasts))
     write_text(folder / REPORT_FILE, report_json(analysis.report))
-    write_text(folder / RECIPE_FILE, yaml.safe_dump(settings, sort_keys=False))
+    write_text(folder / RECIPE_FILE, _recipe(settings))
     write_json(folder / RUN_FILE, run_record(analysis))
 
 
@@ -277,6 +277,14 @@ def load(folder: Path) -> Analysis:
     )
 
 
+def _recipe(settings: dict[str, Any]) -> str:
+    """recipe.yaml; read_recipe says why it cannot name a bundle."""
+    note = ""
+    if Path(settings["model"]).is_dir():
+        note = f"# Outlined by the MONAI bundle {Path(settings.pop('model')).name}: to replay, give --model FOLDER.\n"
+    return note + yaml.safe_dump(settings, sort_keys=False)
+
+
 def read_recipe(path: Path) -> Settings:
     """Settings from a recipe.yaml; files named in it are looked for beside it."""
     try:
@@ -289,7 +297,14 @@ def read_recipe(path: Path) -> Settings:
     for name in PATHS:
         if isinstance(values.get(name), str):
             values[name] = path.parent / values[name]
-    return Settings.from_dict(values)
+    settings = Settings.from_dict(values)
+    if Path(settings.model).is_dir():
+        raise InputError(
+            f"The recipe {path.name} names the folder '{Path(settings.model).name}' as the model. A MONAI bundle runs "
+            "its maker's code, so a recipe cannot ask for one: take the line 'model' out, and give --model yourself if "
+            "you trust the bundle."
+        )
+    return settings
 
 
 def _record(folder: Path) -> dict[str, Any]:

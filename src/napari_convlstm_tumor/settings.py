@@ -57,7 +57,11 @@ class Settings:
     device: str = _choice("auto", "where the network runs", choices=DEVICES)
     reference: int = _choice(1, "number of the visit that gives the common space (1 = first in time)", minimum=1)
     register: bool = _choice(True, "lay every visit on the reference by rigid registration")
-    model: str = _choice("default", "name of a shipped model, or the path of a .safetensors file")
+    model: str = _choice(
+        "default",
+        "name of a shipped model, the path of a .safetensors file, or the folder of a MONAI bundle, which runs its "
+        "maker's code: only one that you trust",
+    )
     spacing: tuple[float, ...] = _choice(
         (), "voxel size of the common grid in mm: one number or x,y,z (default: that of the reference image)"
     )

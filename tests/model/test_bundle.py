@@ -21,7 +21,7 @@ from napari_convlstm_tumor.io.read import read_mask
 from napari_convlstm_tumor.model.card import load_model, save_model
 from napari_convlstm_tumor.model.external import segmenter_from_bundle
 from napari_convlstm_tumor.model.network import GrowthNet, NetworkConfig
-from napari_convlstm_tumor.pipeline import analyse
+from napari_convlstm_tumor.pipeline import analyse, load
 from napari_convlstm_tumor.series import AlignedSeries, Prompt, Registration
 from napari_convlstm_tumor.settings import Settings
 from napari_convlstm_tumor.training.bundle import export_bundle
@@ -340,6 +340,19 @@ def test_the_pipeline_takes_it(tmp_path, patient):
     volumes = [row["volume_mm3"] for row in analysis.report.visits]
     spheres = [4 / 3 * np.pi * r**3 for r in (5.0, 6.5, 8.0)]
     assert volumes == pytest.approx(spheres, rel=0.1)
+
+
+def test_the_command_line_takes_it_and_a_recipe_does_not(tmp_path, patient, capsys):
+    folder = write_bundle(tmp_path / "b", state=conv([None, 150]))
+    run = ["run", str(patient), "-o", str(tmp_path / "out"), "--device", "cpu", "--quiet"]
+    assert main([*run, "--model", str(folder)]) == 0
+    assert "sha256" in load(tmp_path / "out" / "P1").prediction.model
+    recipe = tmp_path / "out" / "P1" / "recipe.yaml"
+    assert "MONAI bundle b" in recipe.read_text().splitlines()[0]
+    assert str(tmp_path) not in recipe.read_text()
+    recipe.write_text(f"model: {folder}\n")
+    assert main([*run, "--recipe", str(recipe)]) == 2
+    assert "a recipe cannot ask for one" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

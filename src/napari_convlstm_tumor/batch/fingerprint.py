@@ -7,7 +7,6 @@ and time of change; where only times differ (a copied folder), by content.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import json
 import os
@@ -18,6 +17,7 @@ from typing import Any
 
 from napari_convlstm_tumor import __version__
 from napari_convlstm_tumor.errors import InputError
+from napari_convlstm_tumor.model.segmenters import model_sha256
 from napari_convlstm_tumor.series import PatientFiles
 from napari_convlstm_tumor.settings import PATHS, Settings
 
@@ -62,14 +62,6 @@ def content(files: PatientFiles) -> str:
     for path in _paths(files):
         digest.update(_file_digest(path))
     return digest.hexdigest()
-
-
-@functools.lru_cache(maxsize=4)
-def model_sha256(name: str) -> str:
-    """sha256 of the weights, verified against their card; once per process."""
-    from napari_convlstm_tumor.model.card import load_model
-
-    return load_model(name).sha256
 
 
 # ---- what goes into the digests ----

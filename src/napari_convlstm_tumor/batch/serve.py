@@ -13,8 +13,8 @@ from napari_convlstm_tumor.batch.fingerprint import needs_network
 from napari_convlstm_tumor.batch.outcome import Outcome
 from napari_convlstm_tumor.batch.patient import Task, run_patient
 from napari_convlstm_tumor.errors import SettingsError
-from napari_convlstm_tumor.model import predict
 from napari_convlstm_tumor.model.device import pick_device
+from napari_convlstm_tumor.model.segmenters import segmenter_of
 from napari_convlstm_tumor.pipeline import Segmenter
 from napari_convlstm_tumor.series import AlignedSeries, Prediction, Prompt
 from napari_convlstm_tumor.settings import Settings
@@ -70,7 +70,7 @@ def segmenter_for(task: Task, gate: Gate) -> Segmenter | None:
         on_gpu = pick_device(task.settings.device).type == "cuda"
     except SettingsError:
         return None  # said again, in its place, when the patient is analysed
-    return gated(predict.segment, gate) if on_gpu else None
+    return gated(segmenter_of(task.settings.model), gate) if on_gpu else None
 
 
 def gated(segmenter: Segmenter, gate: Gate) -> Segmenter:

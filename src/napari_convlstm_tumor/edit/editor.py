@@ -17,7 +17,7 @@ from napari_convlstm_tumor.edit.near import Box, reach
 from napari_convlstm_tumor.edit.recompute import Numbers
 from napari_convlstm_tumor.errors import InputError
 from napari_convlstm_tumor.io.links import Link
-from napari_convlstm_tumor.model import predict
+from napari_convlstm_tumor.model.segmenters import segmenter_of
 from napari_convlstm_tumor.pipeline import Segmenter
 from napari_convlstm_tumor.series import FloatVolume, Prompt
 
@@ -123,7 +123,7 @@ class Editor:
             raise InputError("Every visit has a mask that was given or painted; there is none left to segment.")
         aligned = replace(with_pixels(self.analysis, self.numbers.case.aligned), masks=self._masks())
         common = tuple(pipeline.to_common_space(p, aligned) for p in prompts)
-        run = segmenter or predict.segment
+        run = segmenter or segmenter_of(self.analysis.settings.model)
         answer = yield from run(aligned, common, self.analysis.settings)
         old = self.analysis.prediction.probability
         found = {t: _renewed(old[t], answer.probability[t]) for t in free}

@@ -28,10 +28,10 @@ from safetensors.torch import load_file
 
 from napari_convlstm_tumor.errors import InputError, ModelError, TumorError
 from napari_convlstm_tumor.model.device import pick_device
+from napari_convlstm_tumor.model.segmenters import Segmenter
 from napari_convlstm_tumor.series import AlignedSeries, Prediction, Prompt
 from napari_convlstm_tumor.settings import Settings
 
-Segment = Callable[[AlignedSeries, tuple[Prompt, ...], Settings], Generator[float, None, Prediction]]
 Mask = npt.NDArray[np.uint8]
 
 NEEDED = ("network_def", "inferer", "preprocessing", "postprocessing")
@@ -64,8 +64,8 @@ class _Bundle:
     device: torch.device
 
 
-def segmenter_from_bundle(folder: Path) -> Segment:
-    """A segmenter (pipeline.Segmenter) that runs the MONAI bundle in ``folder`` on every visit.
+def segmenter_from_bundle(folder: Path) -> Segmenter:
+    """A segmenter that runs the MONAI bundle in ``folder`` on every visit.
 
     It runs code of the bundle's maker: only give one that is trusted. Masks given at a visit stand as they are; prompts
     are not passed on, and the answer says so. The bundle is loaded once, at the first patient; then ModelError: no such
