@@ -23,6 +23,7 @@ import numpy as np
 from napari_convlstm_tumor.analysis import Analysis
 from napari_convlstm_tumor.errors import MissingDependency, SeriesError
 from napari_convlstm_tumor.io.clinical import ClinicalInputs, clinical_text, read_clinical
+from napari_convlstm_tumor.io.identity import identity_csv
 from napari_convlstm_tumor.io.links import Link, links_text, read_links
 from napari_convlstm_tumor.io.nifti import is_single_file
 from napari_convlstm_tumor.io.prompts import read_prompts
@@ -32,7 +33,7 @@ from napari_convlstm_tumor.model.segmenters import Segmenter, segmenter_of
 from napari_convlstm_tumor.prepare.native import mask_to_grid, to_common_mm
 from napari_convlstm_tumor.prepare.preprocess import align
 from napari_convlstm_tumor.report.tables import build_report
-from napari_convlstm_tumor.results import CLINICAL_FILE, LINKS_FILE, load, save
+from napari_convlstm_tumor.results import CLINICAL_FILE, IDENTITY_FILE, LINKS_FILE, load, save
 from napari_convlstm_tumor.series import AlignedSeries, FloatVolume, PatientFiles, Prediction, Prompt, Report, Series
 from napari_convlstm_tumor.settings import PATHS, Settings
 from napari_convlstm_tumor.steps.forecasting import Outlook, look_ahead, network_forecast
@@ -229,7 +230,7 @@ def finish(
         log_growth=measured.maps.log_growth,
         log_growth_reliable=measured.maps.log_growth_reliable,
         forecast_band=outlook.band,
-        attachments=_attachments(inputs),
+        attachments=_attachments(inputs, files, settings),
         source=files,
     )
 
@@ -280,13 +281,17 @@ def _no_dicom(files: PatientFiles) -> str:
     return ""
 
 
-def _attachments(inputs: Inputs) -> dict[str, str]:
-    """The small inputs that the recipe needs to be replayed; of the clinical file this patient's rows alone."""
+def _attachments(inputs: Inputs, files: PatientFiles, settings: Settings) -> dict[str, str]:
+    """The small inputs that the recipe needs to be replayed, of the clinical file this patient's rows alone; who and
+    when, if that is to be kept.
+    """
     found = {}
     if inputs.links:
         found[LINKS_FILE] = links_text(inputs.links)
     if inputs.clinical is not None:
         found[CLINICAL_FILE] = clinical_text(inputs.clinical)
+    if settings.keep_dates or settings.keep_ids:
+        found[IDENTITY_FILE] = identity_csv(files, settings.keep_dates, settings.keep_ids)
     return found
 
 

@@ -46,6 +46,7 @@ RECIPE_FILE = "recipe.yaml"
 PROMPTS_FILE = "prompts.json"
 LINKS_FILE = "links.json"
 CLINICAL_FILE = "clinical.csv"
+IDENTITY_FILE = "identity.csv"
 HTML_FILE = "report.html"
 DICOM_FOLDER = "dicom"
 PROMPT_MASKS = "prompt-masks"
@@ -62,6 +63,7 @@ OWN_NAMES = (
     PROMPT_MASKS,
     LINKS_FILE,
     CLINICAL_FILE,
+    IDENTITY_FILE,
     HTML_FILE,
     DICOM_FOLDER,
 )
@@ -367,7 +369,7 @@ def _volume(path: Path) -> FloatVolume | None:
 
 
 def _attachments(folder: Path) -> dict[str, str]:
-    names = (name for name in (LINKS_FILE, CLINICAL_FILE) if (folder / name).exists())
+    names = (name for name in (LINKS_FILE, CLINICAL_FILE, IDENTITY_FILE) if (folder / name).exists())
     return {name: (folder / name).read_text(encoding="utf-8") for name in names}
 
 

@@ -82,6 +82,13 @@ class Settings:
     log_growth: bool = _choice(False, "also write the map of voxel log-growth")
     dicom: bool = _choice(False, "also write DICOM SEG, SR and growth maps, for patients read from DICOM")
 
+    keep_dates: bool = _choice(
+        False, "write the visits' dates to identity.csv beside the result: private, do not share that file"
+    )
+    keep_ids: bool = _choice(
+        False, "write the patient ID of the DICOM headers to identity.csv beside the result: private, do not share it"
+    )
+
     def __post_init__(self) -> None:
         for name in PATHS:
             if isinstance(getattr(self, name), str):

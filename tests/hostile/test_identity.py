@@ -134,6 +134,21 @@ def test_no_output_of_a_dicom_patient_tells_who_or_when(case, tmp_path, command,
     assert found_in("\n".join(words).encode()) == []
 
 
+def test_dates_and_ids_are_kept_in_one_file_when_asked_for(case, tmp_path, caplog, capfd):
+    with heard(caplog, capfd) as words:
+        assert main(["run", str(case), "-o", str(tmp_path), "--device", "cpu", "--keep-dates", "--keep-ids"]) == 0
+    expected = "visit,day,date,patient_id\n1,0,2017-03-29,QX7731905\n2,77,2017-06-14,QX7731905\n"
+    assert (tmp_path / "CASE-1" / "identity.csv").read_text() == expected
+    assert set(leaks(tmp_path)) == {"CASE-1/identity.csv"}
+    assert found_in("\n".join(words).encode()) == []
+
+
+@pytest.mark.parametrize(("flag", "gone"), [("--keep-dates", "QX7731905"), ("--keep-ids", "2017")])
+def test_one_of_the_two_does_not_keep_the_other(case, tmp_path, flag, gone):
+    assert main(["run", str(case), "-o", str(tmp_path), "--device", "cpu", "--quiet", flag]) == 0
+    assert gone not in (tmp_path / "CASE-1" / "identity.csv").read_text()
+
+
 def test_dicom_objects_carry_their_patient_and_nothing_else_does(case, tmp_path, caplog, capfd):
     """--dicom is asked for by name, and its objects are filed with their patient: docs/dicom-output.md."""
     pytest.importorskip("highdicom")
@@ -197,5 +212,6 @@ def test_patients_in_one_folder_are_told_apart_without_their_ids(tmp_path, caplo
 
 
 def test_there_is_no_setting_that_would_let_them_out_unseen():
-    """Only --dicom does; a setting that keeps dates or IDs needs tests of its own here."""
-    assert [name for name in Settings().to_dict() if "keep" in name or "dates" in name] == []
+    """Only --dicom and these two do; another that keeps dates or IDs needs tests of its own here."""
+    found = {name: value for name, value in Settings().to_dict().items() if "keep" in name or "dates" in name}
+    assert found == {"keep_dates": False, "keep_ids": False}
