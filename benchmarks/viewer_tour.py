@@ -18,7 +18,8 @@ PLUGIN, WIDGET = "napari-convlstm-tumor", "Tumor growth"
 # The slicing thread and the graphics card have drawn everything after this long on a machine that does nothing else.
 SETTLE_S = 1.5
 LONGEST_WAIT_S = 120.0
-OPEN, RUN, READ, MEASURE = range(4)
+OPEN, RUN, READ, MEASURE, CORRECT, KEEP = range(6)
+BRUSH_VOXELS = 8
 
 
 def main() -> None:
@@ -78,6 +79,23 @@ def tour(viewer: Any, widget: Any, result: Path, patient: Path) -> list[tuple[st
         settle()
         viewer.reset_view()
 
+    def correct() -> None:
+        widget.reading.planes.click()
+        viewer.window._qt_viewer.dockLayerList.setVisible(True)
+        viewer.window._qt_viewer.dockLayerControls.setVisible(True)
+        widget.tabs.setCurrentIndex(CORRECT)
+        layer = viewer.layers["tumor"]
+        viewer.scene.camera.zoom *= 2
+        viewer.scene.camera.center = middle(layer)
+        layer.brush_size = BRUSH_VOXELS
+        visit, z = viewer.dims.current_step[:2]
+        place = np.argwhere(layer.data[visit, z]).max(axis=0)
+        layer.paint((visit, z, *(int(p) for p in place)), 1)
+        settle(3 * SETTLE_S)
+
+    def keep() -> None:
+        widget.tabs.setCurrentIndex(KEEP)
+
     return [
         ("open", opened),
         ("run", run),
@@ -85,6 +103,8 @@ def tour(viewer: Any, widget: Any, result: Path, patient: Path) -> list[tuple[st
         ("read", read),
         ("compare", compare),
         ("planes", planes),
+        ("correct", correct),
+        ("keep", keep),
     ]
 
 

@@ -133,3 +133,17 @@ def test_the_forecast_follows_when_one_pauses(widget, qtbot):
     widget.correcting._look_ahead()
     settle(widget, qtbot)
     assert "it follows when" not in widget.analysis.prediction.forecast_note
+
+
+def test_the_next_stroke_goes_to_the_tumor_when_the_forecast_comes_back(widget, qtbot, analysis):
+    def ahead():
+        return [layer.name for layer in widget.viewer.layers if view.kind_of(layer) == "forecast"]
+
+    assert ahead()
+    widget.viewer.layers.selection.active = tumor(widget)
+    paint(widget, (1, 8, 24, 6))
+    settle(widget, qtbot)
+    assert not ahead()
+    widget.update_analysis(analysis)
+    assert ahead()
+    assert widget.viewer.layers.selection.active is tumor(widget)

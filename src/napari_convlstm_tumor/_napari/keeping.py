@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QFileDialog, QMenu, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QMenu, QPushButton, QVBoxLayout, QWidget
 
 from napari_convlstm_tumor._napari.job import Job
 from napari_convlstm_tumor._napari.parts import button, named, row, sentence
@@ -52,9 +52,7 @@ class KeepPanel(QWidget):
     def _build(self) -> None:
         self.save_button = button("Save session...", self._ask_and_save, "Keep the result with all corrections")
         self.open_button = button("Open session...", self._ask_and_open, "Go on with a saved session")
-        self.export_button = named(QToolButton(), "Export", "Give away the report, tables, images or a film")
-        self.export_button.setText("Export...")
-        self.export_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.export_button = named(QPushButton("Export"), "Export", "Give away the report, tables, images or a film")
         self.menu = QMenu(self.export_button)
         self.menu.setToolTipsVisible(True)
         for kind, text in KINDS.items():

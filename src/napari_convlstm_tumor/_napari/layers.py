@@ -282,9 +282,12 @@ def refresh(shown: Any, analysis: Analysis) -> None:
             shown.remove(layer)
         elif ours.kind == "tumor":
             layer.metadata[CHECKSUM_KEY] = checksum(layer.data)
+    active = shown.selection.active
     tumor = next((n for n, layer in enumerate(shown) if layer.name == TUMOR), len(shown))
     for name in [name for name in made if name not in there]:
         shown.insert(tumor, Layer.create(*made[name]))
+    if active in shown:  # a new layer is selected, and the next stroke would go there
+        shown.selection.active = active
 
 
 def forecast_layers(

@@ -226,13 +226,12 @@ class ReadPanel(QWidget):
 
     def _dock(self, view: QWidget, name: str) -> None:
         """Beside the canvas, and as wide."""
-        window = self._viewer.window
-        window.add_dock_widget(view, name=name, area="left")
+        self._viewer.window.add_dock_widget(view, name=name, area="left")
         dock: Any = view
         while not isinstance(dock, QDockWidget):
             dock = dock.parentWidget()
-        width = window._qt_viewer.width() // 2
-        window._qt_window.resizeDocks([dock], [width], Qt.Orientation.Horizontal)
+        window = dock.window()
+        window.resizeDocks([dock], [window.centralWidget().width() // 2], Qt.Orientation.Horizontal)
 
     def _taken_out(self, view: LinkedView | OtherPlanes) -> None:
         view.close_view()

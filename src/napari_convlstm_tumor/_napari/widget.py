@@ -341,7 +341,7 @@ def _let_go(jobs: list[Job], *_: Any) -> None:
 
 def _take_out(napari_viewer: napari.Viewer, strip: QWidget, *_: Any) -> None:
     """The strip goes with the widget; where the whole window goes there is nothing left to do."""
-    with contextlib.suppress(RuntimeError, LookupError):
+    with contextlib.suppress(RuntimeError, LookupError, AttributeError):
         napari_viewer.window.remove_dock_widget(strip)
 
 
