@@ -94,7 +94,7 @@ class Stage:
     """What a stretch of training draws: visits (low, high) and the weight of each of PROMPT_MODES."""
 
     visits: tuple[int, int] = (2, 4)
-    prompt_weights: tuple[float, ...] = (0.36, 0.12, 0.16, 0.1, 0.2, 0.06)
+    prompt_weights: tuple[float, ...] = (0.28, 0.18, 0.14, 0.1, 0.25, 0.05)
 
 
 class GrowthDataset(Dataset[dict[str, Tensor]]):
