@@ -114,7 +114,7 @@ def build(paths, labels=None, days=(0, 40), dated=True, modality="t1c", **settin
         images={modality: np.zeros((len(paths), *grid.shape), np.float32)},
         masks=masks,
         growth=growth_of(grid, len(paths)),
-        prediction=Prediction(masks.astype(np.float32), days, grid, "growthnet-1 (sha256 0123456789ab)"),
+        prediction=Prediction(masks.astype(np.float32), days, grid, "growthnet-2 (sha256 0123456789ab)"),
         native_masks=tuple(Volume((v.data > 0).astype(np.uint8), v.grid) for v in native),
         registrations=(Registration(np.eye(4), 1.0, True),) * len(paths),
         report=report_of(native, grid, days, dated),
