@@ -95,6 +95,21 @@ def test_mr_is_normalised_in_the_body_whatever_the_padding(head):
     assert normalisation(Volume(padded, grid), "t1") == pytest.approx((centre, scale), rel=0.1)
 
 
+@pytest.mark.parametrize(("offset", "noise"), [(0, 0), (0, 8), (60, 8), (60, 3)])
+def test_air_counts_not_as_body_where_it_is_noisy_or_above_zero(offset, noise):
+    """Else the middle of all intensities is air, and the brain looks as bright as a tumor should."""
+    rng = np.random.default_rng(0)
+    distance = np.linalg.norm((np.indices((64, 64, 48)).T - (32, 32, 24)).T, axis=0)
+    brain = distance < 20
+    image = np.where(brain, rng.normal(200, 15, distance.shape), rng.rayleigh(noise, distance.shape))
+    image = image + offset
+    image[:2] = 0  # blank slices at the edge, as some tools write them
+    volume = Volume(image.astype(np.float32), Grid(image.shape, np.eye(4)))
+    centre, scale = normalisation(volume, "flair")
+    assert centre == pytest.approx(200 + offset, abs=3)
+    assert scale == pytest.approx(15, rel=0.2)
+
+
 def test_aligned_values_and_the_way_back(head, moved_head):
     moving, ref_to_visit = moved_head
     mask = ndimage.binary_erosion(head.data > 280, iterations=3).astype(np.uint8)

@@ -30,6 +30,11 @@ CT_CENTRE_HU, CT_SCALE_HU = 40.0, 100.0
 IQR_PER_SIGMA = 1.349
 # Voxels this share of the way from the darkest to the 99th percentile are body, not background.
 BODY_SHARE = 0.1
+# The commonest intensity in the lowest part of the range is air if it varies little (shares of the range) and little is
+# darker (share of the voxels); the body begins so many of its standard deviations above it.
+AIR_BELOW, AIR_VARIES, AIR_DARKER, AIR_SIGMAS = 0.35, 0.08, 0.05, 5.0
+# Half of a normal distribution has its median here.
+MEDIAN_PER_SIGMA = 0.674
 
 
 def align(series: Series, settings: Settings) -> Generator[float, None, AlignedSeries]:
@@ -85,13 +90,30 @@ def normalisation(image: Volume, modality: str) -> tuple[float, float]:
     if modality == "ct":
         return CT_CENTRE_HU, CT_SCALE_HU
     values = image.data[:: _step(image.grid.shape[0]), :: _step(image.grid.shape[1]), :]
-    low, high = np.percentile(values, (0.5, 99))
-    body = values[values > low + BODY_SHARE * (high - low)]
+    body = values[values > _darkest_body(values)]
     if body.size < 10:
         body = values.ravel()
     first, middle, third = np.percentile(body, (25, 50, 75))
     scale = float(third - first) / IQR_PER_SIGMA
     return float(middle), scale if scale > 0 else max(float(body.std()), 1e-6)
+
+
+def _darkest_body(values: FloatVolume) -> float:
+    """The intensity above which a voxel is body; air may be noisy, or lie above blank slices and signal voids."""
+    low, high = np.percentile(values, (0.5, 99))
+    threshold = float(low + BODY_SHARE * (high - low))
+    lowest = values == values.min()
+    dark = values[(values < low + AIR_BELOW * (high - low)) & ~lowest]
+    if not dark.size or np.count_nonzero(lowest) > AIR_DARKER * values.size:  # blank around the body: that is air
+        return threshold
+    counts, edges = np.histogram(dark, 128)
+    n = int(counts.argmax())
+    air = float(edges[n] + edges[n + 1]) / 2
+    below = air - dark[dark < air].astype(np.float64)  # the half of the noise that no tissue mixes into
+    spread = float(np.median(below)) / MEDIAN_PER_SIGMA if below.size else 0.0
+    darker = np.count_nonzero(values < air - AIR_SIGMAS * spread)  # then this is muscle, say, and air lies below
+    is_air = spread <= AIR_VARIES * (high - low) and darker <= AIR_DARKER * values.size
+    return max(threshold, air + AIR_SIGMAS * spread) if is_air else threshold
 
 
 # ---- small steps ----
