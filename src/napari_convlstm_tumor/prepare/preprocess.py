@@ -32,7 +32,7 @@ IQR_PER_SIGMA = 1.349
 BODY_SHARE = 0.1
 # The commonest intensity in the lowest part of the range is air if it varies little (shares of the range) and little is
 # darker (share of the voxels); the body begins so many of its standard deviations above it.
-AIR_BELOW, AIR_VARIES, AIR_DARKER, AIR_SIGMAS = 0.35, 0.08, 0.05, 5.0
+AIR_BELOW, AIR_VARIES, AIR_DARKER, AIR_SIGMAS = 0.35, 0.06, 0.05, 5.0
 # Half of a normal distribution has its median here.
 MEDIAN_PER_SIGMA = 0.674
 
