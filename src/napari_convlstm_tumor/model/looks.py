@@ -35,6 +35,9 @@ MARGIN_VOXELS = 14.0
 BORDER_VOXELS = 3
 # An axis is averaged only when that makes its voxels longer by more than this.
 WORTH_AVERAGING = 1.3
+# From the visit that was pointed at a lesion may reach this many times its own size (and so many mm) to each side at
+# another visit; what goes beyond is a leak, and no reason to look there.
+REACH, REACH_MM = 1.0, 10.0
 # Where a click shows nothing on the first look, the lesion is taken to be this small.
 UNSEEN_EXTENT_MM = 15.0
 
@@ -63,8 +66,12 @@ def _look(grid: Grid, low: FloatArray, high: FloatArray, spacing_mm: float) -> L
     return Look((i, j, k), (sizes[0], sizes[1], sizes[2]))
 
 
-def next_look(look: Look, grid: Grid, found: npt.NDArray[np.bool_], points_mm: Sequence[FloatArray]) -> Look | None:
+def next_look(
+    look: Look, grid: Grid, found: npt.NDArray[np.bool_], points_mm: Sequence[FloatArray], closer: bool = False
+) -> Look | None:
     """A better look at the lesions ``found`` (T, *look.shape), or None when this one does.
+
+    closer: a finer look is better even where this one suits the size of what was found.
 
     points_mm: clicks, mm from the grid's first corner; where nothing was found, a small lesion is looked for there.
     """
@@ -85,7 +92,22 @@ def next_look(look: Look, grid: Grid, found: npt.NDArray[np.bool_], points_mm: S
         not SPAN_RANGE[0] <= span <= SPAN_RANGE[1]
         and max(max(a / b, b / a) for a, b in zip(spacing, new_spacing, strict=True)) > WORTH_AVERAGING
     )
-    return better if finer_or_coarser or _runs_out(look, grid, low, high) else None
+    finer = max(a / b for a, b in zip(spacing, new_spacing, strict=True)) > WORTH_AVERAGING
+    wanted = finer_or_coarser or _runs_out(look, grid, low, high) or (closer and finer)
+    return better if wanted else None
+
+
+def within_reach(found: npt.NDArray[np.bool_], visit: int, spacing_mm: Sequence[float]) -> npt.NDArray[np.bool_]:
+    """``found`` (T, I, J, K) without what lies further from the lesion of ``visit`` than it can have grown."""
+    if not found[visit].any():
+        return found
+    low, high = _bounds(found[visit])
+    reach = REACH * (high - low) + REACH_MM / np.array(spacing_mm)
+    starts = np.maximum(np.floor(low - reach), 0).astype(int)
+    box = tuple(slice(int(a), int(b)) for a, b in zip(starts, np.ceil(high + reach), strict=True))
+    near = np.zeros_like(found)
+    near[:, *box] = found[:, *box]
+    return near
 
 
 def _runs_out(look: Look, grid: Grid, low: FloatArray, high: FloatArray) -> bool:

@@ -97,6 +97,7 @@ def _prompted(
     work: Workplace, aligned: AlignedSeries, prompts: tuple[Prompt, ...], start: float, end: float
 ) -> Generator[float, None, _Answer]:
     """The lesions that prompts and given masks point at, looked at until the look suits their size."""
+    shown_first = min([p.visit - 1 for p in prompts] + [t for t, m in enumerate(aligned.masks) if m is not None])
     look = looks.first_look(aligned.grid)
     known = prompted_bounds(aligned, prompts)
     if known is not None:
@@ -105,7 +106,9 @@ def _prompted(
     for n in range(looks.LOOKS):
         low, high = (start + (end - start) * (1 - 0.4**m) for m in (n, n + 1))
         answer, found = yield from _one_look(work, aligned, prompts, look, low, high)
-        better = looks.next_look(look, aligned.grid, found, points) if n + 1 < looks.LOOKS else None
+        found = looks.within_reach(found, shown_first, looks.look_grid(look, aligned.grid).spacing_mm)
+        wide = n == 0 and known is None  # whatever was found on a look over everything is looked at once more
+        better = looks.next_look(look, aligned.grid, found, points, wide) if n + 1 < looks.LOOKS else None
         if better is None:
             break
         look = better
