@@ -23,7 +23,7 @@ import numpy as np
 SHAPE = (240, 240, 155)
 HERE = Path(__file__).parents[1]
 MODALITIES = ("t1", "t1c", "t2", "flair")
-SIMULATE = ["--course", "progressing", "--spacing", "1,1,1", "--visits", "4", "--patients", "1", "--seed", "11"]
+SIMULATE = ["--course", "growing", "--spacing", "1,1,1", "--visits", "4", "--patients", "1", "--seed", "11"]
 
 
 def main() -> None:

@@ -131,6 +131,7 @@ def _add_train(commands: Any) -> None:
     parser.add_argument("--own-share", type=float, default=0.7, help="of the sequences from --patients (default 0.7)")
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--fields", type=int, default=120, help="growth fields to simulate and keep")
+    parser.add_argument("--heads", type=int, default=0, help="whole patients to simulate and keep (default 0)")
     parser.add_argument("--cell", choices=("lstm", "gru", "attention"), default="lstm")
     parser.add_argument("--baseline", choices=("unet",), help="train the per-visit U-Net to compare with instead")
     parser.add_argument("--learning-rate", type=float, default=7e-4, help="at the beginning; falls to 0 (default 7e-4)")
@@ -320,6 +321,7 @@ def _train(options: argparse.Namespace) -> int:
         data=options.data,
         learning_rate=options.learning_rate,
         fields=options.fields,
+        heads=options.heads,
         network=NetworkConfig(cell=options.cell),
         start=options.start,
         seed=options.seed,

@@ -60,7 +60,7 @@ def test_the_cache_names_nobody_and_is_read_again(folder, patient, monkeypatch):
     assert patient.judged == (True, False, True)
     monkeypatch.setattr(own, "_aligned", lambda *_: pytest.fail("aligned again"))
     (again,) = own.own_patients(folder, patient.folder.parent, PLAIN)
-    assert again == own._load(patient.folder) or again.folder == patient.folder
+    assert again == own.load_kept(patient.folder) or again.folder == patient.folder
 
 
 def test_the_levels_are_averages_of_the_same_place(patient):
@@ -100,7 +100,7 @@ def test_only_visits_with_a_mask_are_judged(patient):
     assert long, "a sequence of all three visits is preferred"
     for sample in long:
         assert sample["judged"].tolist() == [True, False, True]
-        assert sample["days"].tolist() == [0, 50, 110]
+        assert sample["days"].tolist() in ([0, 50, 110], [0, 60, 110])  # forward or backward
         assert not sample["mask"][1].any()
         assert "phi" not in sample
 

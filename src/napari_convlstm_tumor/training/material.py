@@ -1,4 +1,4 @@
-"""What a run trains on: simulated growth, real tumors with warped visits, one's own patients; and who is held out."""
+"""What a run trains on: simulated growth and heads, warped real tumors, one's own patients; and who is held out."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from napari_convlstm_tumor.training import leakage
 from napari_convlstm_tumor.training.anatomy import Anatomy, real_brains, real_glioblastomas, real_tumors, template_brain
 from napari_convlstm_tumor.training.dataset import GrowthDataset, GrowthField, Stage, make_fields
+from napari_convlstm_tumor.training.heads import simulated_heads
 from napari_convlstm_tumor.training.own import MixedDataset, OwnDataset, OwnPatient, own_patients
 from napari_convlstm_tumor.training.parallel import Team
 
@@ -35,6 +36,7 @@ SHARED_DATA = (
     "6 visits of 3 of 5 patients of TCIA Brain-Tumor-Progression (doi 10.7937/K9/TCIA.2018.15quzvnb, CC BY 3.0), "
     "with warped visits",
 )
+HEAD_SHARE = 0.4  # of what is not a person's own: sequences of whole simulated heads, where a run has any
 SAMPLES_AHEAD = 4  # per worker
 
 Sample = dict[str, Tensor]
@@ -42,10 +44,12 @@ Sample = dict[str, Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """anatomies and fields to simulate with, a person's own patients and their share, fingerprints of all images."""
+    """anatomies and fields to simulate with, simulated heads, a person's own patients and their share, fingerprints of
+    all images."""
 
     anatomies: Sequence[Anatomy]
     fields: Sequence[GrowthField]
+    heads: Sequence[OwnPatient]
     own: Sequence[OwnPatient]
     own_share: float
     images: frozenset[str]
@@ -54,14 +58,15 @@ class Material:
         """Sample n of a stage, always the same."""
         if self.own and self.own_share == 1:
             return OwnDataset(self.own, seed, stage)
-        simulated = GrowthDataset(self.anatomies, self.fields, seed, stage)
-        return (
-            MixedDataset(OwnDataset(self.own, seed, stage), simulated, self.own_share, seed) if self.own else simulated
-        )
+        samples: Dataset[Sample] = GrowthDataset(self.anatomies, self.fields, seed, stage)
+        for patients, share in ((self.heads, HEAD_SHARE), (self.own, self.own_share)):
+            if patients:
+                samples = MixedDataset(OwnDataset(patients, seed, stage), samples, share, seed)
+        return samples
 
 
 def load_material(
-    data: Path | None, patients: Path | None, own_share: float, fields: int, seed: int, kept: Path
+    data: Path | None, patients: Path | None, own_share: float, fields: int, heads: int, seed: int, kept: Path
 ) -> Material:
     """Read, align and simulate, or take what lies in ``kept`` from another time."""
     own = [] if patients is None else own_patients(patients, kept / "patients")
@@ -70,7 +75,14 @@ def load_material(
     images = {image for patient in own for image in patient.images}
     if data is not None:
         images |= leakage.fingerprints(leakage.anatomy_files([a.name for a in anatomies], data))
-    return Material(anatomies, make_fields(anatomies, fields, seed, kept / "fields"), own, own_share, frozenset(images))
+    return Material(
+        anatomies=anatomies,
+        fields=make_fields(anatomies, fields, seed, kept / "fields"),
+        heads=[] if only_own else simulated_heads(anatomies, heads, seed, kept / "heads"),
+        own=own,
+        own_share=own_share,
+        images=frozenset(images),
+    )
 
 
 def load_anatomies(data: Path | None) -> list[Anatomy]:

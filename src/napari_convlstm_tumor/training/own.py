@@ -45,6 +45,7 @@ from napari_convlstm_tumor.training.dataset import (
     head_crop,
     sample_at,
 )
+from napari_convlstm_tumor.training.testsets import result_of
 
 META_FILE = "patient.json"
 LEVELS = 3  # own voxels, twice and four times as long: a coarse crop is an average, not every fourth voxel
@@ -52,8 +53,13 @@ AUTOMATIC = ("t1c", "flair", "t2")  # whole heads without a prompt are learned f
 DISTANCE_SHARE = 0.35  # of the sequences with a mask at every visit also teach the forecast
 SCANNER_STRENGTH = 0.5  # noise, contrast and bias added to images that have their own
 CENTRE_SPREAD = 0.2  # the crop's middle lies this far off the lesion's, in its own sizes
+WIDE_SHARE = 0.3  # of the sequences with a click show about a whole head, as the first look of model/looks does
+WIDE_SPREAD_MM = 8.0
+SMALLEST_WIDE_MM = 8.0  # a lesion smaller than this has hardly a voxel of its own on such a look
+BACKWARD_SHARE = 0.35  # of the sequences run to earlier visits, as model/predict does after a late prompt
 
 Maps = npt.NDArray[Any]
+FloatArray = npt.NDArray[np.float64]
 Spacing = tuple[float, float, float]
 
 
@@ -112,8 +118,8 @@ def own_patient(files: PatientFiles, cache: Path, settings: Settings) -> OwnPati
     images = leakage.of_patient(files)
     folder = cache / _key(files, images, settings)
     if not (folder / META_FILE).exists():
-        _keep(_aligned(files, settings), images, folder)
-    return _load(folder)
+        keep_aligned(_aligned(files, settings), images, folder)
+    return load_kept(folder)
 
 
 def _key(files: PatientFiles, images: frozenset[str], settings: Settings) -> str:
@@ -124,17 +130,11 @@ def _key(files: PatientFiles, images: frozenset[str], settings: Settings) -> str
 
 
 def _aligned(files: PatientFiles, settings: Settings) -> AlignedSeries:
-    work = align(read_series(files, settings), settings)
-    while True:
-        try:
-            next(work)
-        except StopIteration as finished:
-            aligned: AlignedSeries = finished.value
-            return aligned
+    return result_of(align(read_series(files, settings), settings))
 
 
-def _keep(aligned: AlignedSeries, images: frozenset[str], folder: Path) -> None:
-    """Write the levels and the description; whole or not at all."""
+def keep_aligned(aligned: AlignedSeries, images: frozenset[str], folder: Path) -> None:
+    """Write the levels and the description; whole or not at all. Raises InputError when no mask has a tumor."""
     masks = [np.zeros(aligned.grid.shape, np.uint8) if m is None else m for m in aligned.masks]
     if not any(m.any() for m in masks):
         raise InputError("every mask is empty: there is no tumor to learn from.")
@@ -169,7 +169,8 @@ def _pooled(maps: Maps, steps: tuple[int, ...]) -> Maps:
     return np.stack(frames).astype(maps.dtype)
 
 
-def _load(folder: Path) -> OwnPatient:
+def load_kept(folder: Path) -> OwnPatient:
+    """What keep_aligned wrote."""
     meta = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
 
     def frozen(value: Any) -> Any:
@@ -184,7 +185,8 @@ def _load(folder: Path) -> OwnPatient:
 class OwnDataset(Dataset[dict[str, Tensor]]):
     """Sequence n of a person's own patients, as GrowthDataset gives them, and ``judged`` (T,) bool: visits with a mask.
 
-    A sequence is a run of consecutive visits that starts where a mask shows a tumor, cropped around one lesion. A
+    A sequence is a run of consecutive visits, forward or backward, that starts where a mask shows a tumor, cropped
+    around one lesion; or, without a prompt and now and then with a click, about a whole head. A
     click, box or scribble shows that lesion, and only it, followed over the visits, is the truth; a whole mask, or no
     prompt, stands for all lesions. Only the first visit (or all, for "click all") is shown.
     """
@@ -203,7 +205,8 @@ class OwnDataset(Dataset[dict[str, Tensor]]):
         sequence = _crop(patient, visits, mode, rng)
         judged = torch.tensor([patient.judged[t] for t in visits])
         sample = {**_finish(sequence, mode, rng), "judged": judged}
-        if len(visits) > 1 and bool(judged.all()) and rng.random() < DISTANCE_SHARE:
+        forward = len(visits) > 1 and visits[0] < visits[1]
+        if forward and bool(judged.all()) and rng.random() < DISTANCE_SHARE:
             sample |= distances(sample["mask"], sample["days"], sample["spacing_mm"])
         return sample
 
@@ -233,37 +236,41 @@ class MixedDataset(Dataset[dict[str, Tensor]]):
         return (self.own if mine else self.simulated)[n]
 
 
-def _draw_visits(patient: OwnPatient, count: int, rng: np.random.Generator) -> range:
+def _draw_visits(patient: OwnPatient, count: int, rng: np.random.Generator) -> list[int]:
     """Up to ``count`` consecutive visits from one that shows a tumor; a start that leaves room is preferred.
 
-    They end before a visit without any kind of image that all of them share.
+    They end before a visit without any kind of image that all of them share. The truth of a course backward in time is
+    known as well, and a prompt at the last visit is carried that way.
     """
-    starts = np.flatnonzero(patient.shows_tumor)
-    roomy = starts[starts + count <= len(patient.days)]
+    order = np.arange(len(patient.days))
+    if rng.random() < BACKWARD_SHARE:
+        order = order[::-1]
+    starts = np.flatnonzero(np.array(patient.shows_tumor)[order])
+    roomy = starts[starts + count <= len(order)]
     start = int(rng.choice(roomy if len(roomy) else starts))
-    present = np.logical_and.accumulate(np.array(patient.present)[start : start + count]).any(axis=1)
-    return range(start, start + int(present.sum()))
+    chosen = order[start : start + count]
+    present = np.logical_and.accumulate(np.array(patient.present)[chosen]).any(axis=1)
+    return [int(t) for t in chosen[: int(present.sum())]]
 
 
-def _crop(patient: OwnPatient, visits: range, mode: str, rng: np.random.Generator) -> dict[str, Tensor]:
+def _crop(patient: OwnPatient, visits: list[int], mode: str, rng: np.random.Generator) -> dict[str, Tensor]:
     """A drawn crop around a lesion of the first of these visits: images, masks and what _finish needs."""
     native = patient.spacing_mm[0]
-    lesion = _one_lesion(patient.mask(0)[visits.start] > 127, native, rng)
+    lesion = _one_lesion(patient.mask(0)[visits[0]] > 127, native, rng)
     points, spacing, average, level = _draw_points(patient, lesion, mode, rng)
-    chosen = slice(visits.start, visits.stop)
-    masks = _read(patient.mask(level)[chosen], points, average, outside=0.0) > 127.5
+    masks = _read(patient.mask(level), visits, points, average, outside=0.0) > 127.5
     if mode not in ("none", "mask"):
         zoom = torch.tensor(patient.spacing_mm[level]) / torch.tensor(native)
-        meant = _read(lesion[None], (points + 0.5) * zoom - 0.5, average, outside=0.0)[0] > 0
+        meant = _read(lesion[None], [0], (points + 0.5) * zoom - 0.5, average, outside=0.0)[0] > 0
         masks = _followed(masks, meant & masks[0], spacing)
     shared = [c for c in range(len(patient.modalities)) if all(patient.present[t][c] for t in visits)]
     images = torch.zeros(len(visits), len(MODALITIES), *masks.shape[1:])
     for c in shared:
-        read = _read(patient.data(level)[chosen, c], points, average, outside=AIR)
+        read = _read(patient.data(level)[:, c], visits, points, average, outside=AIR)
         scanner = simulate.ct_scanner if patient.modalities[c] == "ct" else simulate.scanner
         scanned = [scanner(image, rng, SCANNER_STRENGTH) for image in read]
         images[:, MODALITIES.index(patient.modalities[c])] = torch.stack(scanned)
-    days = tuple(patient.days[t] - patient.days[visits.start] for t in visits)
+    days = tuple(abs(patient.days[t] - patient.days[visits[0]]) for t in visits)
     levels = torch.stack([torch.from_numpy(signed_distance_mm(m.numpy(), spacing)).float() for m in masks])
     return _sequence(images, tuple(patient.modalities[c] for c in shared), masks, days, spacing, levels)
 
@@ -281,17 +288,27 @@ def _draw_points(
     patient: OwnPatient, lesion: npt.NDArray[np.bool_], mode: str, rng: np.random.Generator
 ) -> tuple[Tensor, Spacing, int, int]:
     """Points of a crop in voxels of the level they are read at, the crop's spacing, slices averaged, and the level."""
-    native = patient.spacing_mm[0]
+    native = np.array(patient.spacing_mm[0])
     inside = np.argwhere(lesion)
     extent = np.ptp(inside, axis=0) + 1.0
-    size, spacing, average = (
-        head_crop(rng) if mode == "none" else draw_crop(float(np.mean(extent * native)), rng, native)
-    )
+    middle = (inside.mean(axis=0) + 0.5) * native  # mm from the image's first corner
+    extent_mm = float(np.mean(extent * native))
+    wide = mode.startswith("click") and extent_mm >= SMALLEST_WIDE_MM and rng.random() < WIDE_SHARE
+    if mode == "none" or wide:
+        size, spacing, average = head_crop(rng)
+        middle = _in_view(middle, np.array(size) * spacing / 2, np.array(lesion.shape) * native)
+        middle = middle + rng.normal(0, WIDE_SPREAD_MM, 3)
+    else:
+        size, spacing, average = draw_crop(extent_mm, rng, patient.spacing_mm[0])
+        middle = middle + rng.normal(0, CENTRE_SPREAD, 3) * extent * native
     level = sum(spacing[0] > COARSE * s[0] for s in patient.spacing_mm[: LEVELS - 1])
-    middle = inside.mean(axis=0) + rng.normal(0, CENTRE_SPREAD, 3) * extent
-    centre = (middle + 0.5) * np.array(native) / np.array(patient.spacing_mm[level]) - 0.5
-    where = torch.from_numpy(centre).float()
-    return crop_points(size, spacing, average, where, patient.spacing_mm[level], rng), spacing, average, level
+    centre = torch.from_numpy(middle / np.array(patient.spacing_mm[level]) - 0.5).float()
+    return crop_points(size, spacing, average, centre, patient.spacing_mm[level], rng), spacing, average, level
+
+
+def _in_view(middle: FloatArray, half: FloatArray, whole: FloatArray) -> FloatArray:
+    """The middle (mm) of a crop of half sizes ``half`` moved so that it leaves as little as possible of the image."""
+    return np.where(2 * half >= whole, whole / 2, np.clip(middle, half, np.maximum(whole - half, half)))
 
 
 def _followed(masks: Tensor, meant: Tensor, spacing_mm: Spacing) -> Tensor:
@@ -304,14 +321,17 @@ def _followed(masks: Tensor, meant: Tensor, spacing_mm: Spacing) -> Tensor:
     return torch.from_numpy(np.stack(kept))
 
 
-def _read(maps: Maps, points: Tensor, average: int, outside: float) -> Tensor:
-    """maps (T, I, J, K) at points (I, J, K * average, 3) -> (T, I, J, K) float32; reads only what the points touch."""
+def _read(maps: Maps, frames: Sequence[int], points: Tensor, average: int, outside: float) -> Tensor:
+    """Frames (T) of maps (., I, J, K) at points (I, J, K * average, 3) -> (T, I, J, K) float32.
+
+    Reads only what the points touch.
+    """
     sizes = torch.tensor(maps.shape[1:])
     flat = points.reshape(-1, 3)
     low = torch.minimum(flat.amin(0).floor().clamp(min=0), sizes - 1.0).int()
     high = torch.maximum(torch.minimum(flat.amax(0).ceil() + 1, sizes), low + 1.0).int()
     box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-    part = torch.from_numpy(np.ascontiguousarray(maps[:, *box]).astype(np.float32))
+    part = torch.from_numpy(np.stack([maps[t][box] for t in frames]).astype(np.float32))
     read = sample_at(part, points - low)
     read[:, ~((points >= 0) & (points <= sizes - 1)).all(dim=-1)] = outside
     return read.reshape(*read.shape[:3], -1, average).mean(-1)

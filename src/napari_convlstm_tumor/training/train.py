@@ -49,7 +49,8 @@ class TrainOptions:
 
     start: a shipped model or a .safetensors file whose weights a new run begins with; the network is then the card's,
     and there is no curriculum. patients: a person's own patients, ``own_share`` of the sequences. baseline: train the
-    per-visit U-Net of training/baseline. averaging: how slowly the exported average follows the weights.
+    per-visit U-Net of training/baseline. heads: whole simulated heads to make and keep (training/heads). averaging: how
+    slowly the exported average follows the weights.
     threads: of the network; by default one core is left to the worker that draws the samples.
     """
 
@@ -59,6 +60,7 @@ class TrainOptions:
     learning_rate: float = 7e-4
     seed: int = 1
     fields: int = 160
+    heads: int = 0
     network: NetworkConfig = field(default_factory=NetworkConfig)
     start: str | None = None
     device: str = "cpu"
@@ -85,7 +87,9 @@ def train(options: TrainOptions) -> Iterator[dict[str, float]]:
     team = join(options.device)
     kept = options.run.parent
     with team.first_alone():
-        material = load_material(options.data, options.patients, options.own_share, options.fields, options.seed, kept)
+        material = load_material(
+            options.data, options.patients, options.own_share, options.fields, options.heads, options.seed, kept
+        )
     network, start = _network(options)
     network.to(team.device).to(memory_format=torch.channels_last_3d)
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(options.averaging))
