@@ -53,6 +53,7 @@ AUTOMATIC = ("t1c", "flair", "t2")  # whole heads without a prompt are learned f
 DISTANCE_SHARE = 0.35  # of the sequences with a mask at every visit also teach the forecast
 SCANNER_STRENGTH = 0.5  # noise, contrast and bias added to images that have their own
 CENTRE_SPREAD = 0.2  # the crop's middle lies this far off the lesion's, in its own sizes
+GONE_WEIGHT = 4.0  # a patient of whom some visit is free of tumor is drawn so much more often: that is hardest to learn
 WIDE_SHARE = 0.3  # of the sequences with a click show about a whole head, as the first look of model/looks does
 WIDE_SPREAD_MM = 8.0
 SMALLEST_WIDE_MM = 8.0  # a lesion smaller than this has hardly a voxel of its own on such a look
@@ -193,13 +194,15 @@ class OwnDataset(Dataset[dict[str, Tensor]]):
 
     def __init__(self, patients: Sequence[OwnPatient], seed: int, stage: Stage, length: int = 1_000_000) -> None:
         self.patients, self.seed, self.stage, self.length = list(patients), seed, stage, length
+        weights = np.array([1.0 if _always_there(p) else GONE_WEIGHT for p in self.patients])
+        self.shares = weights / weights.sum()
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, n: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, n, 1])
-        patient = self.patients[int(rng.integers(len(self.patients)))]
+        patient = self.patients[int(rng.choice(len(self.patients), p=self.shares))]
         mode = self._mode(patient, rng)
         visits = _draw_visits(patient, int(rng.integers(self.stage.visits[0], self.stage.visits[1] + 1)), rng)
         sequence = _crop(patient, visits, mode, rng)
@@ -234,6 +237,11 @@ class MixedDataset(Dataset[dict[str, Tensor]]):
     def __getitem__(self, n: int) -> dict[str, Tensor]:
         mine = np.random.default_rng([self.seed, n, 2]).random() < self.share
         return (self.own if mine else self.simulated)[n]
+
+
+def _always_there(patient: OwnPatient) -> bool:
+    """Whether no visit is known to be free of tumor (one without a mask may have any)."""
+    return all(shown or not judged for shown, judged in zip(patient.shows_tumor, patient.judged, strict=True))
 
 
 def _draw_visits(patient: OwnPatient, count: int, rng: np.random.Generator) -> list[int]:
