@@ -26,7 +26,8 @@ from torch.utils.data import DataLoader
 from napari_convlstm_tumor.model.network import GrowthNet, NetworkConfig, pool_strides
 from napari_convlstm_tumor.training.anatomy import template_brain
 from napari_convlstm_tumor.training.baseline import ForgetfulNet, VisitUNet
-from napari_convlstm_tumor.training.dataset import PROMPT_MODES, GrowthDataset, Stage, make_fields
+from napari_convlstm_tumor.training.dataset import GrowthDataset, Stage, make_fields
+from napari_convlstm_tumor.training.sequences import PROMPT_MODES
 from napari_convlstm_tumor.training.train import training_step
 
 SIZES: dict[str, Any] = {"channels": (8, 16, 24, 32, 48), "hidden": (8, 12, 16, 24)}

@@ -33,18 +33,9 @@ from napari_convlstm_tumor.series import MODALITIES, AlignedSeries, PatientFiles
 from napari_convlstm_tumor.settings import Settings
 from napari_convlstm_tumor.training import leakage, simulate
 from napari_convlstm_tumor.training.anatomy import AIR
-from napari_convlstm_tumor.training.dataset import (
-    COARSE,
-    PROMPT_MODES,
-    Stage,
-    _finish,
-    _sequence,
-    crop_points,
-    distances,
-    draw_crop,
-    head_crop,
-    sample_at,
-)
+from napari_convlstm_tumor.training.crops import COARSE, crop_points, draw_crop, head_crop, sample_at
+from napari_convlstm_tumor.training.dataset import Stage
+from napari_convlstm_tumor.training.sequences import PROMPT_MODES, distances, sequence_of, with_prompts
 from napari_convlstm_tumor.training.testsets import result_of
 
 META_FILE = "patient.json"
@@ -207,7 +198,7 @@ class OwnDataset(Dataset[dict[str, Tensor]]):
         visits = _draw_visits(patient, int(rng.integers(self.stage.visits[0], self.stage.visits[1] + 1)), rng)
         sequence = _crop(patient, visits, mode, rng)
         judged = torch.tensor([patient.judged[t] for t in visits])
-        sample = {**_finish(sequence, mode, rng), "judged": judged}
+        sample = {**with_prompts(sequence, mode, rng), "judged": judged}
         forward = len(visits) > 1 and visits[0] < visits[1]
         if forward and bool(judged.all()) and rng.random() < DISTANCE_SHARE:
             sample |= distances(sample["mask"], sample["days"], sample["spacing_mm"])
@@ -262,7 +253,7 @@ def _draw_visits(patient: OwnPatient, count: int, rng: np.random.Generator) -> l
 
 
 def _crop(patient: OwnPatient, visits: list[int], mode: str, rng: np.random.Generator) -> dict[str, Tensor]:
-    """A drawn crop around a lesion of the first of these visits: images, masks and what _finish needs."""
+    """A drawn crop around a lesion of the first of these visits: images, masks and what with_prompts needs."""
     native = patient.spacing_mm[0]
     lesion = _one_lesion(patient.mask(0)[visits[0]] > 127, native, rng)
     points, spacing, average, level = _draw_points(patient, lesion, mode, rng)
@@ -280,7 +271,7 @@ def _crop(patient: OwnPatient, visits: list[int], mode: str, rng: np.random.Gene
         images[:, MODALITIES.index(patient.modalities[c])] = torch.stack(scanned)
     days = tuple(abs(patient.days[t] - patient.days[visits[0]]) for t in visits)
     levels = torch.stack([torch.from_numpy(signed_distance_mm(m.numpy(), spacing)).float() for m in masks])
-    return _sequence(images, tuple(patient.modalities[c] for c in shared), masks, days, spacing, levels)
+    return sequence_of(images, tuple(patient.modalities[c] for c in shared), masks, days, spacing, levels)
 
 
 def _one_lesion(tumor: npt.NDArray[np.bool_], spacing_mm: Spacing, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
