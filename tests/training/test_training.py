@@ -41,7 +41,7 @@ def brain():
 
 @pytest.fixture(scope="module")
 def dataset(brain):
-    return GrowthDataset([brain], make_fields([brain], 2, seed=1), seed=3, stage=Stage((2, 3)), distance_share=1.0)
+    return GrowthDataset([brain], make_fields([brain], 2, seed=1), seed=3, stage=Stage((2, 3), distance_share=1.0))
 
 
 def test_the_front_travels_a_millimetre_per_millimetre_of_white_matter(brain):

@@ -25,7 +25,7 @@ from napari_convlstm_tumor.training.crops import (
     sample_at,
     within,
 )
-from napari_convlstm_tumor.training.sequences import PROMPT_MODES, distances, sequence_of, with_prompts
+from napari_convlstm_tumor.training.sequences import PROMPT_MODES, WHOLE_TUMOR, distances, sequence_of, with_prompts
 from napari_convlstm_tumor.training.simulate import Scene
 
 # Arrival fields are kept for a cube of this size around the seed (1 mm voxels): what a crop can see.
@@ -85,17 +85,25 @@ def make_fields(anatomies: Sequence[Anatomy], count: int, seed: int, cache: Path
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stretch of training draws: visits (low, high) and the weight of each of PROMPT_MODES."""
+    """What a stretch of training draws: visits (low, high) and the weight of each of PROMPT_MODES.
+
+    distance_share: of the sequences, also teach the forecast; backward_share: run to earlier visits, as model/predict
+    does after a late prompt (where dataset and truth allow it). head_share: of what is not a person's own, sequences of
+    whole simulated heads, where a run has any.
+    """
 
     visits: tuple[int, int] = (2, 4)
-    prompt_weights: tuple[float, ...] = (0.28, 0.18, 0.14, 0.1, 0.25, 0.05)
+    prompt_weights: tuple[float, ...] = (0.28, 0.18, 0.14, 0.1, 0.25, 0.05, 0.0)
+    distance_share: float = 0.35
+    backward_share: float = 0.35
+    head_share: float = 0.4
 
 
 class GrowthDataset(Dataset[dict[str, Tensor]]):
     """Sequence n as tensors: images, alike (T, C, ...), present (C,), prompt (T, 4, ...), mask (T, ...), days (T,),
     spacing_mm (3,), and for the forecast phi (T, ...) signed distance mm with mean_speed (T,) mm per month.
 
-    simulated: share of simulated brains against real tumors. with_distance: compute phi (costs time).
+    simulated: share of simulated brains against real tumors.
     """
 
     def __init__(
@@ -105,7 +113,6 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
         seed: int,
         stage: Stage = Stage(),
         simulated: float = 0.5,
-        distance_share: float = 0.35,
         length: int = 1_000_000,
     ) -> None:
         self.anatomies, self.fields, self.seed, self.stage = anatomies, fields, seed, stage
@@ -113,7 +120,7 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
         self.halves = [half(a) if a.tissue is not None else None for a in anatomies]
         self.simulated = simulated if self.real else 1.0
         self.simulated = self.simulated if fields else 0.0
-        self.distance_share, self.length = distance_share, length
+        self.length = length
 
     def __len__(self) -> int:
         return self.length
@@ -128,7 +135,7 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
         mode = PROMPT_MODES[int(rng.choice(len(PROMPT_MODES), p=weights / weights.sum()))]
         sequence = self._brain(rng, visits, mode) if brain else self._real(rng, visits)
         sample = with_prompts(sequence, mode, rng)
-        if visits > 1 and rng.random() < self.distance_share:
+        if visits > 1 and rng.random() < self.stage.distance_share:
             sample |= distances(sample["mask"], sample["days"], sample["spacing_mm"])
         return sample
 
@@ -136,7 +143,7 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
         """A click or box shows one lesion, so there is one; without a prompt, or with a mask, there may be more."""
         field = self.fields[int(rng.integers(len(self.fields)))]
         anatomy = self.anatomies[field.anatomy]
-        arrival = field.arrival if mode in ("none", "mask") else field.arrival[: 1 if rng.random() < 0.9 else None]
+        arrival = field.arrival if mode in WHOLE_TUMOR else field.arrival[: 1 if rng.random() < 0.9 else None]
         course = simulate.draw_course(rng, visits, len(arrival), (2.0, 24.0))
         seed = np.argwhere(arrival[0] < 3)
         centre = torch.from_numpy(seed[int(rng.integers(len(seed)))]).float()

@@ -14,7 +14,9 @@ from napari_convlstm_tumor.series import DAYS_PER_MONTH, MODALITIES
 LARGEST_DISTANCE_MM = 30.0
 # The likeness to the prompted tissue is left out this often: not all of a tumor looks like the place that was clicked.
 ALIKE_DROPPED = 0.25
-PROMPT_MODES = ("click", "click all", "box", "mask", "none", "scribble")
+PROMPT_MODES = ("click", "click all", "box", "mask", "none", "scribble", "mask all")
+WHOLE_TUMOR = ("none", "mask", "mask all")  # all lesions are meant; with the others one
+SHOWN_AT_ALL = ("click all", "mask all")  # visits; the others at the first alone
 
 
 def sequence_of(
@@ -42,7 +44,7 @@ def with_prompts(sequence: dict[str, Tensor], mode: str, rng: np.random.Generato
     prompt = torch.zeros(len(masks), prompts.PROMPT_CHANNELS, *masks.shape[1:])
     alike = torch.zeros_like(images)
     alike_helps = rng.random() > ALIKE_DROPPED
-    for t in range(len(masks) if mode == "click all" else 1):
+    for t in range(len(masks) if mode in SHOWN_AT_ALL else 1):
         core = _draw_prompt(prompt[t], mode, masks[t], level[t], sequence["spacing_mm"].tolist(), rng)
         if alike_helps:
             alike[t] = prompts.similarity(images[t], core) * sequence["present"].reshape(-1, 1, 1, 1)
