@@ -37,8 +37,8 @@ COLOURED_LESIONS = 64
 FORECAST_COLOUR = "#7df9ff"
 BAND_COLOUR = "#3050c8"
 HINT_COLOUR = "#ffff00"  # what a person points with: clicks and boxes
-# Blue shrinks, red grows; clear in the middle, so that zero shows the image below. Halfway red is light: a darker one is
-# the grey of what is within error to those who see no red.
+# Blue shrinks, red grows; clear in the middle, so that zero shows the image below. Halfway red is light: a darker one
+# is the grey of what is within error to those who see no red.
 GROWTH_COLOURS = (
     (0.10, 0.25, 0.95, 1.0),
     (0.30, 0.60, 1.00, 0.75),
