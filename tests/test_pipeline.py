@@ -95,7 +95,7 @@ def test_the_forecast_goes_on_growing(analysis):
     voxels = np.count_nonzero(analysis.prediction.forecast >= 0.5)
     expected = ball(17).sum()
     assert voxels == pytest.approx(expected, rel=0.15)
-    assert "mm/month" in analysis.prediction.forecast_note
+    assert "Mean speed of the front: +" in analysis.prediction.forecast_note
 
 
 def test_the_forecast_stands_beside_the_others_in_its_band(analysis):

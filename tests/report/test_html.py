@@ -181,6 +181,14 @@ def test_a_full_page_says(full_page, said):
     assert said in text_of(full_page)
 
 
+def test_every_front_speed_is_called_a_median(full_page):
+    """The forecast's sentence has the mean and says so (tests/steps/test_forecasting): two numbers for one name."""
+    page = text_of(full_page)
+    assert "Front speed, median" in page
+    assert page.count("median +1.50 mm/month") == 2  # below the two maps
+    assert full_page.count('data-label="Front speed, median"') == 3 == full_page.count('data-label="Front speed')
+
+
 def test_the_page_is_alone_and_has_no_script(full_page):
     parser = read(full_page)
     assert parser.addresses and all(a.startswith(("data:", "#")) for a in parser.addresses)

@@ -31,8 +31,9 @@ def test_the_default_comes_first_and_makes_the_map():
     assert volume == pytest.approx(found.rows[0]["volume_mm3"], rel=0.02)
     assert volume == pytest.approx(8.0 * ball(GRID, MIDDLE, 12).sum(), rel=0.16)  # a voxel of 2 mm is the motion
     assert found.prediction.forecast_day == 180
-    speed = float(re.search(r"moved at ([\d.]+) mm/month", found.prediction.forecast_note)[1])
+    speed = float(re.search(r"Mean speed of the front: \+([\d.]+) mm/month", found.prediction.forecast_note)[1])
     assert speed == pytest.approx(2 / 60 * 30.44, rel=0.25)
+    assert "(the tables give the median)" in found.prediction.forecast_note
     assert "Band: 90%" in found.prediction.forecast_note
     assert all(row["note"] == "" for row in found.rows)
 
