@@ -26,14 +26,15 @@ from torch.utils.data import DataLoader
 from napari_convlstm_tumor.model.network import GrowthNet, NetworkConfig, pool_strides
 from napari_convlstm_tumor.training.anatomy import template_brain
 from napari_convlstm_tumor.training.baseline import ForgetfulNet, VisitUNet
-from napari_convlstm_tumor.training.dataset import PROMPT_MODES, GrowthDataset, Stage, make_fields
+from napari_convlstm_tumor.training.dataset import GrowthDataset, Stage, make_fields
+from napari_convlstm_tumor.training.sequences import PROMPT_MODES
 from napari_convlstm_tumor.training.train import training_step
 
 SIZES: dict[str, Any] = {"channels": (8, 16, 24, 32, 48), "hidden": (8, 12, 16, 24)}
 TRAIN_SEED, TEST_SEED = 31, 32
 LEARNING_RATE = 1e-3
-# Shares of click, click all, box, mask, none, scribble in training: few steps learn few modes.
-TRAIN_WEIGHTS = (0.6, 0.0, 0.1, 0.1, 0.2, 0.0)
+# Shares of click, click all, box, mask, none, scribble, mask all in training: few steps learn few modes.
+TRAIN_WEIGHTS = (0.6, 0.0, 0.1, 0.1, 0.2, 0.0, 0.0)
 VISITS = 3
 TIMED_VOXELS, TIMED_VISITS = (64, 64, 64), 4
 BOOTSTRAP_DRAWS = 1000
@@ -135,7 +136,7 @@ def run(name: str, options: argparse.Namespace) -> Row:
 
 def _dataset(seed: int, stage: Stage, fields: int, folder: Path) -> GrowthDataset:
     brain = template_brain()
-    return GrowthDataset([brain], make_fields([brain], fields, seed, folder), seed, stage, distance_share=0.0)
+    return GrowthDataset([brain], make_fields([brain], fields, seed, folder), seed, stage)
 
 
 def _shown(sample: Sample, variant: Variant) -> Sample:
@@ -146,7 +147,9 @@ def _shown(sample: Sample, variant: Variant) -> Sample:
 
 def _train(network: Any, variant: Variant, options: argparse.Namespace) -> float:
     """Seconds a step; the sequences are the same for every variant."""
-    dataset = _dataset(TRAIN_SEED, Stage((2, VISITS), TRAIN_WEIGHTS), options.train_fields, options.fields)
+    dataset = _dataset(
+        TRAIN_SEED, Stage((2, VISITS), TRAIN_WEIGHTS, distance_share=0.0), options.train_fields, options.fields
+    )
     loader = DataLoader(
         dataset, batch_size=1, sampler=range(options.steps), num_workers=1, worker_init_fn=_use_one_thread
     )
@@ -167,7 +170,7 @@ def _use_one_thread(worker: int) -> None:
 
 def _test(network: Any, variant: Variant, mode: str, options: argparse.Namespace) -> list[list[float]]:
     """Dice of every visit of every test sequence; only the first visit is shown."""
-    stage = Stage((VISITS, VISITS), tuple(float(m == mode) for m in PROMPT_MODES))
+    stage = Stage((VISITS, VISITS), tuple(float(m == mode) for m in PROMPT_MODES), distance_share=0.0)
     dataset = _dataset(TEST_SEED, stage, max(4, options.test // 2), options.fields)
     return [_dices(network, _shown(dataset[n], variant)) for n in range(options.test)]
 

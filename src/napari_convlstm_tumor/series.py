@@ -218,6 +218,7 @@ class Prediction:
     probability: (T, I, J, K) float32 in 0..1. forecast: (I, J, K) float32 probability of tumor at forecast_day, or
     None with the reason in forecast_note. model: name and sha256 of the weights, or "masks given".
     features: what the network's forecast head needs of the last visit, on the grid of look; only model/ reads them.
+    unfollowed: (T, I, J, K) what the network outlined before only what continues the lesions was kept, when asked for.
     """
 
     probability: FloatVolume
@@ -230,6 +231,7 @@ class Prediction:
     warnings: tuple[str, ...] = ()
     features: npt.NDArray[np.float16] | None = None
     look: Look | None = None
+    unfollowed: FloatVolume | None = None
 
     def mask(self, visit: int) -> npt.NDArray[np.uint8]:
         """Mask (I, J, K) of a 0-based visit: probability at least 0.5."""

@@ -10,6 +10,8 @@ import napari_convlstm_tumor
 
 MANIFEST = Path(napari_convlstm_tumor.__file__).parent / "napari.yaml"
 NAME = "napari-convlstm-tumor"
+# What the plugin may add to napari's start; about 10 ms on a busy machine.
+LONGEST_START_MS = 50.0
 HEAVY = ("torch", "monai", "SimpleITK", "scipy", "nibabel", "pydicom")
 
 
@@ -53,3 +55,27 @@ print(json.dumps([quick, [m for m in ("torch", "monai", "SimpleITK") if m in sys
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(answer.stdout) == [[], []]
     assert find_spec("torch")  # else the test says nothing
+
+
+START = f"""
+import json, sys, time, napari
+from npe2 import PluginManager, PluginManifest
+napari.Viewer(show=False).close()
+manager, taken = PluginManager.instance(), []
+assert {NAME!r} in manager
+for _ in range(5):
+    manager.unregister({NAME!r})
+    begun = time.perf_counter()
+    manager.register(PluginManifest.from_distribution({NAME!r}))
+    taken.append(1000 * (time.perf_counter() - begun))
+print(json.dumps([min(taken), [m for m in sys.modules if m.split(".")[0] in {(*HEAVY[:3], NAME.replace("-", "_"))!r}]]))
+"""
+
+
+def test_napari_starts_without_importing_the_plugin(qtbot):
+    """The whole start, then what our manifest adds to it: it is read, and its commands, menus and readers enlisted."""
+    answer = subprocess.run([sys.executable, "-W", "ignore", "-c", START], capture_output=True, text=True, check=True)
+    added_ms, loaded = json.loads(answer.stdout.splitlines()[-1])
+    print(f"the plugin adds {added_ms:.1f} ms to napari's start")
+    assert loaded == []
+    assert added_ms < LONGEST_START_MS

@@ -6,6 +6,7 @@ with nii, nrrd, mha, dcm, manifest, prompts, links or clinical. Anything but a T
 """
 
 import contextlib
+import json
 import logging
 import os
 import sys
@@ -13,6 +14,11 @@ import tempfile
 from pathlib import Path
 
 import atheris
+import nibabel as nib
+import numpy as np
+import pydicom
+import SimpleITK as sitk
+from pydicom.data import get_testdata_file
 
 with atheris.instrument_imports(include=["napari_convlstm_tumor.io"]):
     from napari_convlstm_tumor.errors import TumorError
@@ -44,11 +50,45 @@ READERS = {
 }
 
 
+TABLES = {
+    "manifest": "patient,visit,day,modality,path\nP,1,0,t1c,a.nii\nP,2,40,t1c,b.nii\n",
+    "clinical": "patient,visit,day,steroid_mg_per_day,status,non_target_progression,event\nP,1,,4,better,no,\n"
+    "P,,40,0,worse,yes,\n,,20,,,,radiotherapy end\n",
+    "prompts": json.dumps(
+        [
+            {"visit": 1, "type": "point", "ras_mm": [1, -2.5, 3]},
+            {"visit": 2, "type": "box", "ras_mm": [[0, 0, 0], [5, 6, 7]]},
+            {"visit": 2, "type": "mask", "path": "m.nii.gz"},
+        ]
+    ),
+    "links": json.dumps(
+        [{"visit": 2, "ras_mm": [1, -2.5, 3], "is": 1}, {"visit": 1, "ras_mm": [0, 0, 0], "is_not": 3}]
+    ),
+}
+
+
+def valid_file(kind, path):
+    """A small file that is read without an error: what the fuzzer changes from there reaches further."""
+    image = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    if kind in TABLES:
+        path.write_text(TABLES[kind])
+    elif kind == "nii":
+        nib.save(nib.Nifti1Image(image, np.diag([1.0, 1, 2, 1])), path)
+    elif kind == "dcm":
+        pydicom.dcmread(get_testdata_file("CT_small.dcm")).save_as(path)
+    else:
+        sitk.WriteImage(sitk.GetImageFromArray(image), str(path))
+
+
 def main():
-    """Run libFuzzer on one reader."""
-    name, read = READERS[sys.argv.pop(1)]
+    """Run libFuzzer on one reader, from one valid file."""
+    kind = sys.argv.pop(1)
+    name, read = READERS[kind]
     logging.disable(logging.CRITICAL)
-    path = FOLDER / name
+    path, corpus = FOLDER / name, FOLDER / "corpus"
+    corpus.mkdir()
+    valid_file(kind, corpus / name)
+    sys.argv.append(str(corpus))
 
     def one(raw):
         path.write_bytes(raw)

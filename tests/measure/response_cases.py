@@ -1187,6 +1187,22 @@ def sure(i: int, volume: float, part: float) -> LesionMeasure:
 
 ERRORS = [
     Case(
+        "+30 %, each volume to a fifth",
+        LV,
+        [at(0, sure(1, 0.2, 0.2)), at(365, sure(1, 0.26, 0.2))],
+        ["growth"],
+        "sqrt(2) x ln 1.2 = 0.258: 1.3 / 1.294 to 1.3 x 1.294; the class stays",
+        says=("within measurement error of the threshold", "holds +25 %"),
+    ),
+    Case(
+        "+3 mm, 3 % of the volume",
+        FL,
+        [at(0, sure(1, 0.5, 0.03)), at(200, sure(1, 1.3, 0.03))],
+        ["growth"],
+        "1 % of a diameter of 10 mm is 0.1 mm: far from the 2 mm",
+        says=("mean diameter",),
+    ),
+    Case(
         "threshold within the error",
         V2,
         [at(0, sure(1, 10, 0.1)), at(60, sure(1, 14.5, 0.1))],

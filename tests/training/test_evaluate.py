@@ -270,11 +270,14 @@ def test_less_is_better_for_errors_and_the_best_baseline_counts():
     assert goals.measured(forecast, rows[:2]) is None  # not all baselines are there
 
 
+EVERY_METHOD = [f"{m}{kept}" for m in ("network", "memory cleared") for kept in ("", ", nothing followed")]
+
+
 def test_every_goal_finds_its_row_under_the_names_that_evaluate_gives():
     found = [
         Score(f"{'simulated t1c' if g.set == 'simulated brain' else g.set}", g.prompt, method, g.measure, "p", 0.5)
         for g in goals.GOALS
-        for method in ("network", "memory cleared", "persistence", "linear, mean speed", "linear, pointwise")
+        for method in (*EVERY_METHOD, "persistence", "linear, mean speed", "linear, pointwise")
     ]
     speeds = [Score("simulated t1c", "true masks", m, evaluate.SPEED, "p", 0.5) for m in ("network", "zero speed")]
     text = goals.to_markdown(evaluate.table([*found, *speeds]))
@@ -289,7 +292,10 @@ def test_every_method_answers_every_visit(case, model):
     networks = methods.Networks(Settings(model=str(model), device="cpu"))
     networks = replace(networks, cleared=baseline.forgetful(load_model(str(model))))
     given = dict(methods.answers(case, "mask at visit 1", networks))
-    assert list(given) == ["network", "memory cleared", "persistence"]
+    assert list(given) == [*EVERY_METHOD, "persistence"]
+    for method in ("network", "memory cleared"):
+        shown, outlined = given[method], given[f"{method}, nothing followed"]
+        assert all((outlined[t] >= shown[t]).all() for t in (1, 2)), "what is kept is part of what was outlined"
     assert all(len(masks) == 3 for masks in given.values())
     assert np.array_equal(given["persistence"][2], case.truths[0])
     assert np.array_equal(given["network"][0], case.truths[0])  # a given mask stands

@@ -46,7 +46,7 @@ def test_no_head_has_the_seed_of_a_patient_of_the_evaluation():
 
 def test_a_head_gives_the_sequences_of_a_patient(kept):
     _, found = kept
-    dataset = own.OwnDataset(found, 1, Stage((2, 3), (0.5, 0, 0, 0, 0.5, 0)))
+    dataset = own.OwnDataset(found, 1, Stage((2, 3), (0.5, 0, 0, 0, 0.5, 0, 0)))
     samples = [dataset[n] for n in range(8)]
     for sample in samples:
         assert sample["mask"][0].any(), "a sequence begins where there is a tumor"

@@ -17,7 +17,8 @@ from napari_convlstm_tumor.model.network import GrowthNet, NetworkConfig
 from napari_convlstm_tumor.training import leakage, material, simulate, train
 from napari_convlstm_tumor.training.anatomy import Anatomy
 from napari_convlstm_tumor.training.baseline import VisitUNet, load_baseline
-from napari_convlstm_tumor.training.dataset import GrowthDataset, Stage, draw_crop, half, make_fields
+from napari_convlstm_tumor.training.crops import draw_crop, half
+from napari_convlstm_tumor.training.dataset import GrowthDataset, Stage, make_fields
 from napari_convlstm_tumor.training.losses import sequence_losses
 from napari_convlstm_tumor.training.parallel import join
 from napari_convlstm_tumor.training.patients import PatientPlan, simulate_patient, write_patient
@@ -40,7 +41,7 @@ def brain():
 
 @pytest.fixture(scope="module")
 def dataset(brain):
-    return GrowthDataset([brain], make_fields([brain], 2, seed=1), seed=3, stage=Stage((2, 3)), distance_share=1.0)
+    return GrowthDataset([brain], make_fields([brain], 2, seed=1), seed=3, stage=Stage((2, 3), distance_share=1.0))
 
 
 def test_the_front_travels_a_millimetre_per_millimetre_of_white_matter(brain):

@@ -12,7 +12,7 @@ from napari.layers import Labels, Shapes
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QListWidget, QVBoxLayout, QWidget
 
-from napari_convlstm_tumor._napari import layers, viewer
+from napari_convlstm_tumor._napari import layers, looks, viewer
 from napari_convlstm_tumor._napari.job import Job
 from napari_convlstm_tumor._napari.parts import button, named, row, sentence
 
@@ -352,7 +352,7 @@ class CorrectPanel(QWidget):
     def _add_boxes(self) -> Shapes:
         assert self._analysis is not None
         place = layers.placement(self._analysis.grid)
-        look = {"edge_color": "yellow", "face_color": "transparent", "edge_width": 0.5}
+        look = {"edge_color": looks.HINT_COLOUR, "face_color": "transparent", "edge_width": 0.5}
         return self._widget.viewer.add_layer(Shapes(ndim=4, name=BOXES, **place, **look))
 
     def segment(self) -> None:

@@ -6,7 +6,8 @@ immediately: the thread stops at its next step, and what it still says is thrown
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any
 
 from napari.qt.threading import create_worker
@@ -18,13 +19,15 @@ class Job:
     """Runs ``steps``; calls on_step with each, then on_end with None or what went wrong; neither once cancelled."""
 
     def __init__(
-        self, steps: Iterator[Any], on_step: Callable[[Any], None], on_end: Callable[[Failure | None], None]
+        self, steps: Generator[Any, None, Any], on_step: Callable[[Any], None], on_end: Callable[[Failure | None], None]
     ) -> None:
         self._on_step, self._on_end = on_step, on_end
         self.worker: Any = create_worker(guarded, steps, _start_thread=False)
         self.abandoned = False
         self.worker.yielded.connect(self._step)
         self.worker.returned.connect(self._end)
+        # napari keeps every worker for as long as its window: one that was stopped must not hold a patient's arrays.
+        self.worker.finished.connect(partial(_forget, steps))
 
     def start(self) -> None:
         """Begin, in a thread of Qt's pool."""
@@ -47,3 +50,8 @@ class Job:
     def _end(self, failure: Failure | None) -> None:
         if not self.abandoned:
             self._on_end(failure)
+
+
+def _forget(steps: Generator[Any, None, Any], *_: Any) -> None:
+    """The thread has ended: what the generator still holds goes."""
+    steps.close()

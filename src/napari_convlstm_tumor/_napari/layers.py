@@ -220,7 +220,7 @@ def clicks_layer(
         "size": size_mm / shown.grid.spacing_mm[_axes(shown.grid)[0][2]],
     }
     data = (from_prompts(prompts, shown) - options["translate"]) / options["scale"]
-    look = {"face_color": looks.CLICK_COLOUR, "border_color": "black", "symbol": "cross"}
+    look = {"face_color": looks.HINT_COLOUR, "border_color": "black", "symbol": "cross"}
     return data, {**options, **look}
 
 

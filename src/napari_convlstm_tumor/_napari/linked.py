@@ -55,7 +55,7 @@ class LinkedView(QWidget):
 
     def follow(self, event: Any = None) -> None:
         """Show the slice of the main viewer, at this view's own visit where it has one."""
-        if self._moving:
+        if self._moving or self.main.dims.ndim != self.model.dims.ndim:  # its layers are being taken out
             return
         self._moving = True
         point = list(self.main.dims.point)
@@ -67,7 +67,7 @@ class LinkedView(QWidget):
 
     def lead(self, event: Any = None) -> None:
         """The main viewer shows what was chosen here; its visit stays its own where this view has one."""
-        if self._moving:
+        if self._moving or self.main.dims.ndim != self.model.dims.ndim:
             return
         self._moving = True
         first = 0 if self.visit is None else 1
@@ -182,6 +182,8 @@ class OtherPlanes(QWidget):
 
     def _move(self, event: Any = None) -> None:
         place = [*self.main.dims.point[-3:]]
+        if len(place) < 3:  # the last layer is gone
+            return
         for layer in self._cross:
             layer.data = crosshair_lines(place, self._ends) / layer.scale
 

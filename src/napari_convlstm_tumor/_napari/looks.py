@@ -33,16 +33,17 @@ __all__ = ["CT_WINDOW", "WITHIN_ERROR_COLOUR", "growth_limit", "lesion_colour"]
 
 # Ids above this share the colour of id 1; no patient is read by colour alone with that many.
 COLOURED_LESIONS = 64
+# Told apart from each other and from every lesion by the colour-blind, too (tests/_napari/test_colours.py).
 FORECAST_COLOUR = "#7df9ff"
-BAND_COLOUR = "#3d8f96"
-CLICK_COLOUR = "#00e5ff"
-# Blue shrinks, red grows (told apart by colour-blind people; no orange, which is the first lesion's outline); clear in
-# the middle, so that zero shows the image below.
+BAND_COLOUR = "#3050c8"
+HINT_COLOUR = "#ffff00"  # what a person points with: clicks and boxes
+# Blue shrinks, red grows; clear in the middle, so that zero shows the image below. Halfway red is light: a darker one
+# is the grey of what is within error to those who see no red.
 GROWTH_COLOURS = (
     (0.10, 0.25, 0.95, 1.0),
     (0.30, 0.60, 1.00, 0.75),
     (1.00, 1.00, 1.00, 0.0),
-    (1.00, 0.40, 0.45, 0.75),
+    (1.00, 0.50, 0.40, 0.85),
     (0.90, 0.05, 0.10, 1.0),
 )
 GROWTH_CONTROLS = (0.0, 0.35, 0.5, 0.65, 1.0)

@@ -27,6 +27,7 @@ FLICKER_MS = 600
 LONGEST_HORIZON_DAYS = 3650
 COMPARE_NAME, PLANES_NAME = "Compared visit", "Coronal and sagittal"
 NO_RESULT = "Run or open a result first."
+SEEN_IN_ALL_VIEWS = ("image", "tumor")
 
 
 class ReadPanel(QWidget):
@@ -38,6 +39,9 @@ class ReadPanel(QWidget):
         self._flickering = QTimer(self)
         self._flickering.setInterval(FLICKER_MS)
         self._flickering.timeout.connect(self._flick)
+        self._ending = QTimer(self)
+        self._ending.setSingleShot(True)
+        self._ending.timeout.connect(self.stop)
         self._beside: LinkedView | None = None
         self._planes: OtherPlanes | None = None
         self._job: Job | None = None
@@ -46,6 +50,7 @@ class ReadPanel(QWidget):
         widget.analysis_changed.connect(self._take)
         self._viewer.layers.selection.events.active.connect(self._offer_windows)
         self._viewer.layers.events.inserted.connect(self._offer_windows)
+        self._viewer.layers.events.removed.connect(self._layer_gone)
         self._take(None)
 
     def _build(self) -> None:
@@ -248,6 +253,11 @@ class ReadPanel(QWidget):
     def _flick(self) -> None:
         here = self._widget.visit
         self._widget.go_to(visit=self.other.currentIndex() if here == self._home else self._home)
+
+    def _layer_gone(self, event: Any) -> None:
+        """Other views must not go on showing a patient who is gone. Later: napari is still emptying its list."""
+        if viewer.kind_of(event.value) in SEEN_IN_ALL_VIEWS:
+            self._ending.start(0)
 
     def stop(self) -> None:
         """End flicker and comparison: their patient is gone."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Layer
 from platformdirs import user_state_path
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QEvent, Qt, QTimer, Signal
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QProgressBar, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
 from napari_convlstm_tumor._napari import layers, preferences, viewer
@@ -135,6 +135,17 @@ class TumorGrowthWidget(QWidget):
             self._strip_docked = True
             self.viewer.window.add_dock_widget(self.strip, name=STRIP_NAME, area="bottom")
             self.destroyed.connect(partial(_take_out, self.viewer, self.strip))
+
+    def changeEvent(self, event: Any) -> None:
+        """The x of the dock takes the widget out of it, and nothing brings it back: it ends."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.ParentChange and self._strip_docked:
+            QTimer.singleShot(0, self._end_if_undocked)  # napari is still taking it out
+
+    def _end_if_undocked(self) -> None:
+        if self.parent() is None:
+            self.reading.stop()
+            self.deleteLater()
 
     def _take_opened(self, event: Any = None, layer: Layer | None = None) -> None:
         """What was opened last with File > Open is the patient to run; a result brings its numbers."""

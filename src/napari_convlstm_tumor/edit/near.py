@@ -13,10 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_convlstm_tumor.edit.case import Mask
-from napari_convlstm_tumor.io.links import Link
-from napari_convlstm_tumor.measure import lesions
-from napari_convlstm_tumor.measure.lesion_graph import build_graph
-from napari_convlstm_tumor.measure.lesion_story import Story, events, states
 from napari_convlstm_tumor.prepare.native import mask_to_grid
 from napari_convlstm_tumor.series import AlignedSeries, Prediction
 from napari_convlstm_tumor.steps.native import NativeVisit, box_around
@@ -66,22 +62,6 @@ def cropped(aligned: AlignedSeries, prediction: Prediction, box: Box) -> tuple[A
     )
     return near, replace(
         prediction, probability=prediction.probability[inside], grid=grid, forecast=None, features=None, look=None
-    )
-
-
-def follow(masks: npt.NDArray[np.uint8], box: Box, aligned: AlignedSeries, links: Sequence[Link]) -> lesions.Tracking:
-    """``lesions.track`` of masks (T, I, J, K) whose tumor all lies in the box: only there is it looked for."""
-    grid = aligned.grid
-    graph = build_graph(masks[(slice(None), *box)], grid.spacing_mm, lesions.TOLERANCE_MM)
-    i, j, k = (int(c + s.start) for c, s in zip(graph.frame.corner, box, strict=True))
-    graph = replace(graph, frame=replace(graph.frame, corner=(i, j, k)))
-    owner, edges, by_hand = lesions.corrected_owners(graph, grid, links)
-    speck_mm3 = max(lesions.SPECK_MM3, lesions.SPECK_VOXELS * grid.voxel_mm3)
-    qualities = tuple(r.quality for r in aligned.registrations)
-    story = Story(graph, owner, edges, qualities, grid.voxel_mm3, speck_mm3, by_hand, aligned.inside)
-    told = {n: states(story, n) for n in story.lesions}
-    return lesions.Tracking(
-        lesions.labels_of(masks.shape, story), lesions.lesions_of(story, told, grid), events(story, told)
     )
 
 

@@ -17,11 +17,11 @@ import numpy.typing as npt
 from napari_convlstm_tumor import pipeline
 from napari_convlstm_tumor.analysis import Analysis
 from napari_convlstm_tumor.edit.case import CORRECTED, Case, Mask, case_of
-from napari_convlstm_tumor.edit.near import Box, cropped, follow, painted_visit, reach, widened
+from napari_convlstm_tumor.edit.near import Box, cropped, painted_visit, reach, widened
 from napari_convlstm_tumor.errors import InputError
 from napari_convlstm_tumor.io.links import Link, links_text
 from napari_convlstm_tumor.measure.growth import front_speed
-from napari_convlstm_tumor.measure.lesions import Tracking
+from napari_convlstm_tumor.measure.lesions import Tracking, track
 from napari_convlstm_tumor.measure.maps import log_growth, reliable_speed
 from napari_convlstm_tumor.results import LINKS_FILE
 from napari_convlstm_tumor.series import AlignedSeries, FloatVolume, Prediction
@@ -130,7 +130,8 @@ class Numbers:
             painted = old.masks[t][box]
             self._visits[t], self._places[t] = painted_visit(painted, aligned, t, case.aligned.native_grids[t])
         self.links = tuple(k for k in self.links if self._fits(k))
-        tracking = follow(self._tracked, box, case.aligned, self.links)
+        whole, qualities = case.aligned, [r.quality for r in aligned.registrations]
+        tracking = track(self._tracked, whole.grid, qualities, self.links, whole.inside, box=box)
         near = replace(tracking, labels=tracking.labels[(slice(None), *box)])
         self._size(tracking, near, aligned, box)
         maps = self._map(aligned, prediction, box)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_convlstm_tumor.errors import InputError
+from napari_convlstm_tumor.measure.distance import Box
 from napari_convlstm_tumor.measure.lesion_graph import Edge, Graph, Node, build_graph
 from napari_convlstm_tumor.measure.lesion_story import Event, Story, events, states
 from napari_convlstm_tumor.volume import Grid
@@ -95,24 +96,35 @@ def track(
     inside: npt.NDArray[np.bool_] | None = None,
     tolerance_mm: float = TOLERANCE_MM,
     speck_mm3: float = SPECK_MM3,
+    box: Box | None = None,
 ) -> Tracking:
     """Follow every lesion of masks (T, I, J, K), non-zero = tumor, over visits that lie on one grid.
 
     qualities: of each visit's registration, 0..1, NaN = not judged. links: corrections by hand. inside: (T, I, J, K)
     bool, voxels that a visit's images show; a lesion outside them is "not covered", never vanished. tolerance_mm: how
     far a visit may lie off. speck_mm3: smaller components (and those under SPECK_VOXELS) are specks: counted, but
-    without a partner at any other visit no new lesion, and no split or merge. Raises InputError for shapes, qualities
+    without a partner at any other visit no new lesion, and no split or merge. box: where all tumor lies; only there is
+    it looked for. Raises InputError for shapes, qualities
     or links that cannot be.
     """
     _check(masks, grid, qualities, inside, tolerance_mm)
-    graph = build_graph(masks, grid.spacing_mm, tolerance_mm)
-    owner, edges, by_hand = corrected_owners(graph, grid, links)
+    graph = _graph(masks, grid, tolerance_mm, box)
+    owner, edges, by_hand = _corrected_owners(graph, grid, links)
     if max(owner.values(), default=0) > MOST_LESIONS:
         raise InputError(f"The masks fall into more than {MOST_LESIONS} lesions; remove the noise in them first.")
     speck_mm3 = max(speck_mm3, SPECK_VOXELS * grid.voxel_mm3)
     story = Story(graph, owner, edges, tuple(qualities), grid.voxel_mm3, speck_mm3, by_hand, inside)
     told = {n: states(story, n) for n in story.lesions}
-    return Tracking(labels_of(masks.shape, story), lesions_of(story, told, grid), events(story, told))
+    return Tracking(_labels_of(masks.shape, story), _lesions_of(story, told, grid), events(story, told))
+
+
+def _graph(masks: npt.NDArray[Any], grid: Grid, tolerance_mm: float, box: Box | None) -> Graph:
+    """Components and what continues what, found in the box, placed in the whole."""
+    if box is None:
+        return build_graph(masks, grid.spacing_mm, tolerance_mm)
+    graph = build_graph(masks[(slice(None), *box)], grid.spacing_mm, tolerance_mm)
+    i, j, k = (int(c + s.start) for c, s in zip(graph.frame.corner, box, strict=True))
+    return replace(graph, frame=replace(graph.frame, corner=(i, j, k)))
 
 
 # ---- ids ----
@@ -169,7 +181,7 @@ def _heaviest(edges: Sequence[Edge], owner: Mapping[Node, int], graph: Graph) ->
 # ---- corrections ----
 
 
-def corrected_owners(
+def _corrected_owners(
     graph: Graph, grid: Grid, links: Sequence[Correction]
 ) -> tuple[dict[Node, int], tuple[Edge, ...], frozenset[Node]]:
     """Lesion of every component, the edges left, and the components corrected: one link after the other.
@@ -237,7 +249,7 @@ def _component_at(link: Correction, graph: Graph, grid: Grid, number: int) -> No
 # ---- the answer ----
 
 
-def labels_of(shape: tuple[int, ...], story: Story) -> npt.NDArray[np.uint16]:
+def _labels_of(shape: tuple[int, ...], story: Story) -> npt.NDArray[np.uint16]:
     """(T, I, J, K) lesion ids, 0 outside."""
     labels = np.zeros(shape, dtype=np.uint16)
     for (t, component), number in story.owner.items():
@@ -246,7 +258,7 @@ def labels_of(shape: tuple[int, ...], story: Story) -> npt.NDArray[np.uint16]:
     return labels
 
 
-def lesions_of(story: Story, told: Mapping[int, tuple[str, ...]], grid: Grid) -> tuple[Lesion, ...]:
+def _lesions_of(story: Story, told: Mapping[int, tuple[str, ...]], grid: Grid) -> tuple[Lesion, ...]:
     """The lesions of a story, with their states and Tracking UIDs; told: what was said about each."""
     visits = range(len(story.graph.visits))
     return tuple(

@@ -49,13 +49,19 @@ HOLES = 1.1
 
 
 def segment(
-    aligned: AlignedSeries, prompts: tuple[Prompt, ...], settings: Settings, model: Model | None = None
+    aligned: AlignedSeries,
+    prompts: tuple[Prompt, ...],
+    settings: Settings,
+    model: Model | None = None,
+    unfollowed: bool = False,
 ) -> Generator[float, None, Prediction]:
     """Tumor probability at every visit; yields the fraction done after each visit of each look.
 
     prompts: in the space of the common grid (pipeline brings them there). Masks in ``aligned`` are prompts too, and
-    stand as they are in the answer. model: instead of the one that the settings name. Raises InputError when the
-    network cannot work without a prompt on these images.
+    stand as they are in the answer. model: instead of the one that the settings name. unfollowed: also give what the
+    network outlined before only what continues the lesions pointed at was kept (None without prompts).
+
+    Raises InputError when the network cannot work without a prompt on these images.
     """
     device = pick_device(settings.device)
     model = model or cached_model(settings.model, device)
@@ -80,17 +86,30 @@ def segment(
         warnings=warnings,
         features=answer.features,
         look=answer.look,
+        unfollowed=_unfollowed(answer, aligned) if unfollowed else None,
     )
+
+
+def _unfollowed(answer: _Answer, aligned: AlignedSeries) -> FloatVolume | None:
+    """All that the network outlined, (T, I, J, K), on the common grid."""
+    if answer.outlined is None:
+        return None
+    whole = np.stack([looks.grow(frame, answer.look, aligned.grid) for frame in answer.outlined])
+    return whole * aligned.inside
 
 
 @dataclass(frozen=True, eq=False)
 class _Answer:
-    """What one look (or several) gave: probability on the common grid, and 0-based visits where the lesion was lost."""
+    """What one look (or several) gave: probability on the common grid, and 0-based visits where the lesion was lost.
+
+    outlined: (T, *look.shape) before only what continues the lesions was kept; None for several looks together.
+    """
 
     probability: FloatVolume
     features: npt.NDArray[np.float16]
     look: Look
     lost: tuple[int, ...] = ()
+    outlined: FloatVolume | None = None
 
 
 def _prompted(
@@ -130,9 +149,9 @@ def _automatic(work: Workplace, aligned: AlignedSeries) -> Generator[float, None
         low, high = (0.3 + 0.7 * (n + m) / len(places) for m in (0, 1))
         answers.append((yield from _prompted(work, aligned, (click,), low, high)))
     if not answers:
-        return replace(answer, probability=np.zeros_like(answer.probability))
+        return replace(answer, probability=np.zeros_like(answer.probability), outlined=None)
     best = np.max([a.probability for a in answers], axis=0)
-    return replace(answers[0], probability=best)  # the largest lesion's features serve the forecast
+    return replace(answers[0], probability=best, outlined=None)  # the largest lesion's features serve the forecast
 
 
 def _one_look(
@@ -160,7 +179,7 @@ def _one_look(
     answer = canvas.probability * allowed
     found = np.stack([a >= 0.5 if m is None else m > 0 for a, m in zip(answer, small.masks, strict=True)])
     whole = np.stack([looks.grow(frame, look, aligned.grid) for frame in answer])
-    return _Answer(whole, canvas.features, look, tuple(lost)), found
+    return _Answer(whole, canvas.features, look, tuple(lost), canvas.probability), found
 
 
 def _fill_canvas(

@@ -180,8 +180,8 @@ def _row(
 def _note(chosen: MaskForecast, around: Band | None, calibration: Calibration) -> str:
     assert chosen.motion_mm is not None
     speed = chosen.motion_mm / chosen.horizon_days * DAYS_PER_MONTH
-    said = f"Mean speed of the front: {speed:+.2f} mm/month (the tables give the median); forecast: it moves on "
-    said += f"at that mean for {chosen.horizon_days:.0f} days."
+    said = f"Mean speed of the front: {speed:+.2f} mm/month (the tables give the median); forecast: it moves on at "
+    said += f"that mean for {chosen.horizon_days:.0f} days."
     if around is None:
         return said
     return f"{said} Band: {calibration.level:.0%}, calibrated on simulated patients."

@@ -5,41 +5,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from napari_convlstm_tumor.measure.distance import signed_distance_mm
-from napari_convlstm_tumor.model import prompts
-from napari_convlstm_tumor.series import DAYS_PER_MONTH, MODALITIES
+from napari_convlstm_tumor.series import MODALITIES
 from napari_convlstm_tumor.training import simulate
 from napari_convlstm_tumor.training.anatomy import AIR, Anatomy
+from napari_convlstm_tumor.training.crops import (
+    COARSE,
+    crop_points,
+    draw_crop,
+    grid_step,
+    half,
+    head_crop,
+    sample_at,
+    within,
+)
+from napari_convlstm_tumor.training.sequences import PROMPT_MODES, WHOLE_TUMOR, distances, sequence_of, with_prompts
 from napari_convlstm_tumor.training.simulate import Scene
 
 # Arrival fields are kept for a cube of this size around the seed (1 mm voxels): what a crop can see.
 FIELD_SIZE = 128
-# Distance maps are clipped here: the forecast is about the front.
-LARGEST_DISTANCE_MM = 30.0
 # A crop lies this far off the lesion: the reader of a prompt looks at the lesion, not at its exact middle.
 JITTER_VOXELS = 6.0
-# The lesion spans this many voxels of a crop: the working grid of model/scale follows the size of the lesion.
-SPAN_VOXELS = (6.0, 44.0)
-SPACING_MM = (0.8, 5.5)
-# Without a prompt a crop shows about a whole head.
-HEAD_CROP, HEAD_SPACING_MM = (64, 80, 48), (2.4, 3.4)
 # On CT tissues differ less, in units of the network, than on MR.
 CT_PATCHES = 0.3
-# From this spacing on, samples are read from anatomies at half the resolution: averaged, and quick.
-COARSE = 1.7
-THICK_MM = 2.0  # an image with slices from here on keeps them thick
-# The likeness to the prompted tissue is left out this often: not all of a tumor looks like the place that was clicked.
-ALIKE_DROPPED = 0.25
-PROMPT_MODES = ("click", "click all", "box", "mask", "none", "scribble")
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,17 +85,25 @@ def make_fields(anatomies: Sequence[Anatomy], count: int, seed: int, cache: Path
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stretch of training draws: visits (low, high) and the weight of each of PROMPT_MODES."""
+    """What a stretch of training draws: visits (low, high) and the weight of each of PROMPT_MODES.
+
+    distance_share: of the sequences, also teach the forecast; backward_share: run to earlier visits, as model/predict
+    does after a late prompt (where dataset and truth allow it). head_share: of what is not a person's own, sequences of
+    whole simulated heads, where a run has any.
+    """
 
     visits: tuple[int, int] = (2, 4)
-    prompt_weights: tuple[float, ...] = (0.28, 0.18, 0.14, 0.1, 0.25, 0.05)
+    prompt_weights: tuple[float, ...] = (0.28, 0.18, 0.14, 0.1, 0.25, 0.05, 0.0)
+    distance_share: float = 0.35
+    backward_share: float = 0.35
+    head_share: float = 0.4
 
 
 class GrowthDataset(Dataset[dict[str, Tensor]]):
     """Sequence n as tensors: images, alike (T, C, ...), present (C,), prompt (T, 4, ...), mask (T, ...), days (T,),
     spacing_mm (3,), and for the forecast phi (T, ...) signed distance mm with mean_speed (T,) mm per month.
 
-    simulated: share of simulated brains against real tumors. with_distance: compute phi (costs time).
+    simulated: share of simulated brains against real tumors.
     """
 
     def __init__(
@@ -111,7 +113,6 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
         seed: int,
         stage: Stage = Stage(),
         simulated: float = 0.5,
-        distance_share: float = 0.35,
         length: int = 1_000_000,
     ) -> None:
         self.anatomies, self.fields, self.seed, self.stage = anatomies, fields, seed, stage
@@ -119,7 +120,7 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
         self.halves = [half(a) if a.tissue is not None else None for a in anatomies]
         self.simulated = simulated if self.real else 1.0
         self.simulated = self.simulated if fields else 0.0
-        self.distance_share, self.length = distance_share, length
+        self.length = length
 
     def __len__(self) -> int:
         return self.length
@@ -133,8 +134,8 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
         )
         mode = PROMPT_MODES[int(rng.choice(len(PROMPT_MODES), p=weights / weights.sum()))]
         sequence = self._brain(rng, visits, mode) if brain else self._real(rng, visits)
-        sample = _finish(sequence, mode, rng)
-        if visits > 1 and rng.random() < self.distance_share:
+        sample = with_prompts(sequence, mode, rng)
+        if visits > 1 and rng.random() < self.stage.distance_share:
             sample |= distances(sample["mask"], sample["days"], sample["spacing_mm"])
         return sample
 
@@ -142,7 +143,7 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
         """A click or box shows one lesion, so there is one; without a prompt, or with a mask, there may be more."""
         field = self.fields[int(rng.integers(len(self.fields)))]
         anatomy = self.anatomies[field.anatomy]
-        arrival = field.arrival if mode in ("none", "mask") else field.arrival[: 1 if rng.random() < 0.9 else None]
+        arrival = field.arrival if mode in WHOLE_TUMOR else field.arrival[: 1 if rng.random() < 0.9 else None]
         course = simulate.draw_course(rng, visits, len(arrival), (2.0, 24.0))
         seed = np.argwhere(arrival[0] < 3)
         centre = torch.from_numpy(seed[int(rng.integers(len(seed)))]).float()
@@ -179,7 +180,7 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
         masks = torch.stack(
             [_thick(simulate.target_mask(level, scene, look, modalities).float(), average) > 0.5 for level in levels]
         )
-        return _sequence(images, modalities, masks, course.days, spacing, levels=_thick4(levels, average))
+        return sequence_of(images, modalities, masks, course.days, spacing, levels=_thick4(levels, average))
 
     def _half_scene(self, field: GrowthField, arrival: npt.NDArray[np.float16], centre: Tensor) -> Scene:
         """The whole anatomy at half resolution, with the arrival maps of the window laid into it."""
@@ -228,111 +229,18 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
         patches = _patches(distance.shape, rng) * (CT_PATCHES if modality == "ct" else 1.0)
         for t in range(visits):
             shift = simulate.warp_coordinates(distance, thin, float(growth[t]) * uneven)
-            moved = _grid_step(points, shift)
+            moved = grid_step(points, shift)
             level, image = sample_at(source, moved)
             image = image + patches * torch.sigmoid(-level)
-            image[~_within(source, moved)] = AIR
+            image[~within(source, moved)] = AIR
             levels.append(level)
             image = simulate.scanner(_jitter(_thick(image, average), rng), rng, strength=0.6)
             images[t, MODALITIES.index(modality)] = image
         stacked = _thick4(torch.stack(levels), average)
-        return _sequence(images, (modality,), stacked < 0, course.days, spacing, stacked)
+        return sequence_of(images, (modality,), stacked < 0, course.days, spacing, stacked)
 
 
-# ---- crops ----
-
-
-def half(anatomy: Anatomy) -> Anatomy:
-    """The anatomy averaged to half its resolution; a thick axis is kept."""
-    i, j, k = (2 if s < 1.5 * min(anatomy.spacing_mm) else 1 for s in anatomy.spacing_mm)
-    steps, (x, y, z) = (i, j, k), anatomy.spacing_mm
-
-    def pool(volume: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        small = F.avg_pool3d(torch.from_numpy(volume.astype(np.float32))[None, None], steps, steps)
-        pooled: npt.NDArray[Any] = small[0, 0].numpy().astype(volume.dtype)
-        return pooled
-
-    return replace(
-        anatomy,
-        spacing_mm=(x * i, y * j, z * k),
-        images={m: pool(image) for m, image in anatomy.images.items()},
-        tissue=None if anatomy.tissue is None else np.stack([pool(t) for t in anatomy.tissue]),
-        outside=None if anatomy.outside is None else pool(anatomy.outside),
-        distance=None if anatomy.distance is None else pool(anatomy.distance),
-    )
-
-
-Crop = tuple[tuple[int, int, int], tuple[float, float, float], int]
-
-
-def draw_crop(extent_mm: float, rng: np.random.Generator, native_mm: Sequence[float] = (1.0, 1.0, 1.0)) -> Crop:
-    """Crop sizes (multiples of 16), spacing mm, and over how many thin slices a thick one averages.
-
-    The spacing makes a lesion of extent_mm span SPAN_VOXELS.
-    """
-    low, high = np.log(SPAN_VOXELS)
-    spacing = extent_mm / float(np.exp(rng.uniform(low, high)))
-    spacing = float(np.clip(spacing, max(SPACING_MM[0], 0.8 * native_mm[0]), SPACING_MM[1]))
-    if native_mm[2] >= THICK_MM:  # real thick slices stay as they are, or become coarser with the rest
-        return _sized(spacing, max(spacing, native_mm[2]) * float(rng.uniform(0.9, 1.2)), 1, rng)
-    if rng.random() < 0.4:
-        thick = max(float(rng.uniform(2.5, 6.5)), spacing)
-        return _sized(spacing, thick, max(1, min(3, round(thick / spacing))), rng)
-    return _sized(spacing, spacing * float(rng.uniform(0.9, 1.2)), 1, rng)
-
-
-def _sized(in_plane: float, through: float, average: int, rng: np.random.Generator) -> Crop:
-    """Fewer slices where they are thick, so that a crop is about as wide as it is high."""
-    ratio = through / in_plane
-    if ratio > 2.6:
-        return (80, 80, 16), (in_plane, in_plane, through), average
-    if ratio > 1.5:
-        return (64, 64, 32), (in_plane, in_plane, through), average
-    crop = ((48, 48, 48), (64, 64, 48), (64, 64, 64))[int(rng.choice(3, p=(0.55, 0.35, 0.1)))]
-    return crop, (in_plane, in_plane, through), average
-
-
-def head_crop(rng: np.random.Generator) -> Crop:
-    """A whole head, coarse; with slices of up to 6.5 mm now and then."""
-    spacing = float(rng.uniform(*HEAD_SPACING_MM))
-    if rng.random() < 0.3:
-        return (64, 80, 32), (spacing, spacing, float(rng.uniform(4, 6.5))), 1
-    return HEAD_CROP, (spacing, spacing, spacing * float(rng.uniform(0.95, 1.15))), 1
-
-
-def crop_points(
-    crop: Sequence[int],
-    spacing: Sequence[float],
-    average: int,
-    centre: Tensor,
-    native_mm: Sequence[float],
-    rng: np.random.Generator,
-) -> Tensor:
-    """Source voxel index (I, J, K * average, 3) of every crop voxel: small turn, flips, own spacing."""
-    sizes = (crop[0], crop[1], crop[2] * average)
-    steps = (spacing[0], spacing[1], spacing[2] / average)
-    axes = [(torch.arange(n) - (n - 1) / 2) * s for n, s in zip(sizes, steps, strict=True)]
-    millimetres = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
-    turned = millimetres @ torch.from_numpy(_rotation(rng)).float().T
-    return turned / torch.tensor(native_mm) + centre
-
-
-def _rotation(rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Up to about 12 degrees around each axis, flipped left-right and front-back half of the time."""
-    a, b, c = rng.normal(0, 0.1, 3)
-    generator = np.array([[0, -c, b], [c, 0, -a], [-b, a, 0]])
-    turn = np.eye(3) + generator + generator @ generator / 2
-    left, _, right = np.linalg.svd(turn)
-    flip = np.diag([rng.choice((-1.0, 1.0)), rng.choice((-1.0, 1.0)), 1.0])
-    turned: npt.NDArray[np.float64] = left @ right @ flip
-    return turned
-
-
-def sample_at(source: Tensor, points: Tensor) -> Tensor:
-    """source (C, I, J, K) read at voxel indices points (..., 3), linear, edges repeated -> (C, ...)."""
-    sizes = torch.tensor(source.shape[1:])
-    unit = (points / (sizes - 1).clamp(min=1) * 2 - 1).flip(-1)
-    return F.grid_sample(source[None], unit[None], mode="bilinear", padding_mode="border", align_corners=True)[0]
+# ---- small steps ----
 
 
 def _patches(shape: Sequence[int], rng: np.random.Generator) -> Tensor:
@@ -346,19 +254,6 @@ def _patches(shape: Sequence[int], rng: np.random.Generator) -> Tensor:
         edge, sharpness = float(rng.uniform(-0.6, 0.8)), float(rng.uniform(4, 20))
         patches = patches + float(rng.uniform(-2, 2)) * torch.sigmoid(sharpness * (field - edge))
     return patches
-
-
-def _within(source: Tensor, points: Tensor) -> Tensor:
-    """(...) bool: where points (..., 3) lie in the image; beyond it there is nothing, as in a real field of view."""
-    last = torch.tensor(source.shape[1:]) - 1
-    return ((points >= 0) & (points <= last)).all(dim=-1)
-
-
-def _grid_step(points: Tensor, shift: Tensor) -> Tensor:
-    """points (I, J, K, 3) moved by shift (3, I, J, K) crop voxels along the crop's own axes."""
-    origin = points[0, 0, 0]
-    rows = (points[1, 0, 0] - origin, points[0, 1, 0] - origin, points[0, 0, 1] - origin)
-    return points + sum(shift[axis][..., None] * row for axis, row in enumerate(rows))
 
 
 def _resample(scene: Scene, points: Tensor, spacing_mm: tuple[float, float, float]) -> Scene:
@@ -392,93 +287,3 @@ def draw_modalities(rng: np.random.Generator) -> tuple[str, ...]:
     """The sequences a patient comes with: often only T1c or FLAIR."""
     choices = (("t1c",), ("flair",), ("t1c", "flair"), ("t1", "t1c", "t2", "flair"), ("t2",), ("t1",))
     return choices[int(rng.choice(len(choices), p=(0.32, 0.3, 0.13, 0.12, 0.08, 0.05)))]
-
-
-# ---- prompts and distances ----
-
-
-def _sequence(
-    images: Tensor,
-    modalities: tuple[str, ...],
-    masks: Tensor,
-    days: tuple[int, ...],
-    spacing: tuple[float, float, float],
-    levels: Tensor,
-) -> dict[str, Tensor]:
-    return {
-        "images": images,
-        "present": torch.tensor([m in modalities for m in MODALITIES]),
-        "mask": masks,
-        "days": torch.tensor(days, dtype=torch.float32),
-        "spacing_mm": torch.tensor(spacing),
-        "level": levels,
-    }
-
-
-def _finish(sequence: dict[str, Tensor], mode: str, rng: np.random.Generator) -> dict[str, Tensor]:
-    """Prompt channels and similarity; ``level`` (used to place clicks deep inside) is dropped."""
-    level, masks, images = sequence.pop("level"), sequence["mask"], sequence["images"]
-    prompt = torch.zeros(len(masks), prompts.PROMPT_CHANNELS, *masks.shape[1:])
-    alike = torch.zeros_like(images)
-    alike_helps = rng.random() > ALIKE_DROPPED
-    for t in range(len(masks) if mode == "click all" else 1):
-        core = _draw_prompt(prompt[t], mode, masks[t], level[t], sequence["spacing_mm"].tolist(), rng)
-        if alike_helps:
-            alike[t] = prompts.similarity(images[t], core) * sequence["present"].reshape(-1, 1, 1, 1)
-    return {**sequence, "prompt": prompt, "alike": alike}
-
-
-def _draw_prompt(
-    prompt: Tensor, mode: str, mask: Tensor, level: Tensor, spacing: list[float], rng: np.random.Generator
-) -> Tensor | None:
-    inside = torch.nonzero(mask)
-    if mode == "none" or len(inside) == 0:
-        return None
-    if mode.startswith("click"):
-        depth = level[mask]
-        deep = inside[depth <= depth.min() * float(rng.uniform(0.1, 0.9))] if rng.random() < 0.8 else inside
-        where = deep[int(rng.integers(len(deep)))] if len(deep) else inside[int(rng.integers(len(inside)))]
-        return prompts.add_point(prompt, where.tolist(), spacing)
-    if mode == "scribble":
-        return _scribble(prompt, inside, spacing, rng)
-    if mode == "box":
-        low, high = inside.amin(0).float(), inside.amax(0).float()
-        loose = (high - low + 1) * 0.06
-        low = low - torch.from_numpy(rng.normal(0.3, 0.7, 3)).float() * loose
-        high = high + torch.from_numpy(rng.normal(0.3, 0.7, 3)).float() * loose
-        return prompts.add_box(prompt, torch.minimum(low, high - 1).tolist(), high.tolist())
-    drawn = level < float(rng.uniform(-1.0, 1.0))
-    return prompts.add_mask(prompt, drawn if bool((drawn & mask).any()) else mask)
-
-
-def _scribble(prompt: Tensor, inside: Tensor, spacing: list[float], rng: np.random.Generator) -> Tensor:
-    """A line between two voxels of the mask, kept within it, as a few clicks in a row."""
-    ends = inside[torch.from_numpy(rng.integers(len(inside), size=2))].float()
-    core = torch.zeros(prompt.shape[1:], dtype=torch.bool)
-    lesion = torch.zeros_like(core)
-    lesion[tuple(inside.T)] = True
-    for share in torch.linspace(0, 1, 6):
-        where = torch.lerp(ends[0], ends[1], share)
-        if lesion[tuple(where.round().int().tolist())]:
-            core |= prompts.add_point(prompt, where.tolist(), spacing)
-    return core
-
-
-def distances(masks: Tensor, days: Tensor, spacing_mm: Tensor) -> dict[str, Tensor]:
-    """phi (T, I, J, K), signed distance mm, clipped; mean_speed (T,) of the front since the visit before, mm/month."""
-    spacing = tuple(float(s) for s in spacing_mm)
-    phi = torch.stack([torch.from_numpy(signed_distance_mm(m.numpy(), spacing)).float() for m in masks]).clamp(
-        -LARGEST_DISTANCE_MM, LARGEST_DISTANCE_MM
-    )
-    return {"phi": phi, "mean_speed": mean_speeds(phi, days)}
-
-
-def mean_speeds(phi: Tensor, days: Tensor) -> Tensor:
-    """(T,) mean of (phi before - phi now) / months over the present front; 0 at the first visit."""
-    speeds = torch.zeros(len(phi))
-    for t in range(1, len(phi)):
-        front = phi[t].abs() < 2.0
-        if bool(front.any()):
-            months = (days[t] - days[t - 1]) / DAYS_PER_MONTH
-            speeds[t] = ((phi[t - 1] - phi[t])[front].mean() / months).clamp(-8, 8)
-    return speeds

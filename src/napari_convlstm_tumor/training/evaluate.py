@@ -27,7 +27,7 @@ from napari_convlstm_tumor.model.device import pick_device
 from napari_convlstm_tumor.settings import Settings
 from napari_convlstm_tumor.training import leakage, methods, scores, testsets
 from napari_convlstm_tumor.training.baseline import forgetful, load_baseline
-from napari_convlstm_tumor.training.methods import NETWORK, Networks
+from napari_convlstm_tumor.training.methods import NETWORK, UNFOLLOWED, Networks
 from napari_convlstm_tumor.training.scores import dice, filled
 from napari_convlstm_tumor.training.testsets import AnyMask, Case, Sources, result_of
 
@@ -237,7 +237,8 @@ def table(found: Sequence[Score], seed: int = 0) -> list[dict[str, Any]]:
             groups.setdefault((name, s.prompt, s.method, s.measure), {}).setdefault(s.patient, []).append(s.value)
     patients = {key: {p: _statistic(key[3])(v) for p, v in by.items()} for key, by in groups.items()}
     rows = [_row(key, list(by.values()), rng) for key, by in patients.items()]
-    return rows + [row for key in patients if key[2] != NETWORK for row in _against(key, patients, rng)]
+    others = [key for key in patients if key[2] not in (NETWORK, f"{NETWORK}{UNFOLLOWED}")]
+    return rows + [row for key in others for row in _against(key, patients, rng)]
 
 
 def _statistic(measure: str) -> Callable[[Any], float]:
@@ -267,18 +268,21 @@ def _against(
 ) -> Iterator[dict[str, Any]]:
     """The network against another method on the same patients: Dice and precision less its, speed error as share."""
     name, prompt, method, measure = key
-    ours, theirs = patients.get((name, prompt, NETWORK, measure), {}), patients[key]
+    mine = f"{NETWORK}{UNFOLLOWED}" if method.endswith(UNFOLLOWED) else NETWORK
+    ours, theirs = patients.get((name, prompt, mine, measure), {}), patients[key]
     pairs = np.array([(ours[p], theirs[p]) for p in theirs if p in ours]).reshape(-1, 2)
     if not len(pairs):
         return
     drawn = pairs[rng.integers(len(pairs), size=(BOOTSTRAP_DRAWS, len(pairs)))].mean(axis=1)
-    mine, others = pairs.mean(axis=0)
+    our_mean, their_mean = pairs.mean(axis=0)
     if measure.startswith((DICE, FORECAST_DICE, PRECISION)):
         against = (name, prompt, f"network minus {method}", measure)
-        yield _numbers(against, mine - others, drawn[:, 0] - drawn[:, 1], len(pairs), "mean difference")
-    elif measure == SPEED and others > 0:
+        yield _numbers(against, our_mean - their_mean, drawn[:, 0] - drawn[:, 1], len(pairs), "mean difference")
+    elif measure == SPEED and their_mean > 0:
         against = (name, prompt, f"network against {method}", "front-speed error, share lower")
-        yield _numbers(against, 1 - mine / others, 1 - drawn[:, 0] / drawn[:, 1], len(pairs), "1 - ratio of means")
+        yield _numbers(
+            against, 1 - our_mean / their_mean, 1 - drawn[:, 0] / drawn[:, 1], len(pairs), "1 - ratio of means"
+        )
 
 
 def to_markdown(rows: Sequence[Mapping[str, Any]]) -> str:

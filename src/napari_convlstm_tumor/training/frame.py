@@ -10,7 +10,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from napari_convlstm_tumor.training.dataset import sample_at
+from napari_convlstm_tumor.training.crops import sample_at
 
 LARGEST_TURN_DEGREES = 3.0
 LARGEST_SHIFT_MM = 3.0

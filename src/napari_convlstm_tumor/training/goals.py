@@ -6,7 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from napari_convlstm_tumor.training.methods import CLEARED, MEAN_SPEED, NETWORK, PERSISTENCE, POINTWISE, ZERO_SPEED
+from napari_convlstm_tumor.training.methods import (
+    CLEARED,
+    MEAN_SPEED,
+    NETWORK,
+    PERSISTENCE,
+    POINTWISE,
+    UNFOLLOWED,
+    ZERO_SPEED,
+)
 from napari_convlstm_tumor.training.testsets import (
     BOX,
     CLICK,
@@ -20,6 +28,7 @@ from napari_convlstm_tumor.training.testsets import (
 )
 
 Row = Mapping[str, Any]
+MEMORY_SHOWN, MEMORY = (f"network minus {CLEARED}",), (f"network minus {CLEARED}{UNFOLLOWED}",)
 LATER, PAIR = "Dice at visits 2-4", "Dice at visit 2"
 
 
@@ -51,8 +60,10 @@ GOALS = (
     Goal("T1c core, Dice", f"t1c, {CORE}", CLICK, 0.55, 0.78),
     Goal("simulated brain, visits 2-4, Dice", "simulated brain", NO_PROMPT, 0.60, 0.82, LATER),
     Goal("simulated brain, visits 2-4, Dice", "simulated brain", CLICK_FIRST, 0.70, 0.86, LATER),
-    Goal("memory: full minus reset", "simulated brain", CLICK_FIRST, 0.15, 0.25, LATER, (f"network minus {CLEARED}",)),
-    Goal("memory: full minus reset", "simulated brain", CLICK_EVERY, 0.01, 0.04, LATER, (f"network minus {CLEARED}",)),
+    Goal("memory: full minus reset, nothing followed", "simulated brain", CLICK_FIRST, 0.15, 0.25, LATER, MEMORY),
+    Goal("memory: full minus reset, nothing followed", "simulated brain", CLICK_EVERY, 0.01, 0.04, LATER, MEMORY),
+    Goal("memory: full minus reset, as shown", "simulated brain", CLICK_FIRST, 0.15, 0.25, LATER, MEMORY_SHOWN),
+    Goal("memory: full minus reset, as shown", "simulated brain", CLICK_EVERY, 0.01, 0.04, LATER, MEMORY_SHOWN),
     Goal(
         "forecast Dice, minus the best of persistence and linear",
         "simulated brain",

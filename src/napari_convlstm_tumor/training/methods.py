@@ -24,6 +24,7 @@ from napari_convlstm_tumor.training.testsets import CLICK_EVERY, AnyMask, Case, 
 from napari_convlstm_tumor.volume import Volume
 
 NETWORK, CLEARED, UNET = "network", "memory cleared", "U-Net per visit"
+UNFOLLOWED = ", nothing followed"  # the outlines before only what continues the lesion of the visit before was kept
 PERSISTENCE, ELLIPSOID = "persistence", "ellipsoid in the box"
 ZERO_SPEED, MEAN_SPEED, POINTWISE = "zero speed", "linear, mean speed", "linear, pointwise"
 # Names of measure/forecast in the table.
@@ -43,24 +44,35 @@ class Networks:
 
 
 def segmented(
-    aligned: AlignedSeries, given: Given, prompts: tuple[Prompt, ...], settings: Settings, model: Model | None = None
+    aligned: AlignedSeries,
+    given: Given,
+    prompts: tuple[Prompt, ...],
+    settings: Settings,
+    model: Model | None = None,
+    unfollowed: bool = False,
 ) -> Prediction:
     """The prediction of the model named in settings, or of ``model``."""
-    return result_of(predict.segment(replace(aligned, masks=given), prompts, settings, model))
+    return result_of(predict.segment(replace(aligned, masks=given), prompts, settings, model, unfollowed))
 
 
 def answers(case: Case, prompt: str, networks: Networks) -> Iterator[tuple[str, list[AnyMask]]]:
     """(method, masks on the common grid per visit) of everything that answers this prompt.
 
-    The network has no feedback of the previous mask: its state is the only way from visit to visit, so the row without
-    it says what the memory is worth. What is outlined is followed from visit to visit by the same rule in both.
+    The network has no feedback of the previous mask: its state is the only way from visit to visit. The program then
+    keeps of the outlines what continues the lesion of the visit before, by the same rule for all methods; that is
+    feedback of a mask, so the rows "nothing followed", without it, say what the memory alone is worth.
     """
     given, prompts = case.shown[prompt]
     visits = len(given)
-    yield NETWORK, _masks(segmented(case.aligned, given, prompts, networks.settings))
-    for name, model in ((CLEARED, networks.cleared if visits > 1 else None), (UNET, networks.unet)):
-        if model is not None:
-            yield name, _masks(segmented(case.aligned, given, prompts, networks.settings, model))
+    both = networks.cleared is not None and visits > 1
+    models = {NETWORK: None, CLEARED: networks.cleared if visits > 1 else None, UNET: networks.unet}
+    for name, model in models.items():
+        if model is None and name != NETWORK:
+            continue
+        prediction = segmented(case.aligned, given, prompts, networks.settings, model, unfollowed=both)
+        yield name, _masks(prediction)
+        if prediction.unfollowed is not None:
+            yield f"{name}{UNFOLLOWED}", [(frame >= 0.5).astype(np.uint8) for frame in prediction.unfollowed]
     if given[0] is not None and visits > 1:
         yield PERSISTENCE, [given[0]] * visits
     boxes = [p for p in prompts if p.type == "box"]

@@ -33,30 +33,20 @@ from napari_convlstm_tumor.series import MODALITIES, AlignedSeries, PatientFiles
 from napari_convlstm_tumor.settings import Settings
 from napari_convlstm_tumor.training import leakage, simulate
 from napari_convlstm_tumor.training.anatomy import AIR
-from napari_convlstm_tumor.training.dataset import (
-    COARSE,
-    PROMPT_MODES,
-    Stage,
-    _finish,
-    _sequence,
-    crop_points,
-    distances,
-    draw_crop,
-    head_crop,
-    sample_at,
-)
+from napari_convlstm_tumor.training.crops import COARSE, crop_points, draw_crop, head_crop, sample_at
+from napari_convlstm_tumor.training.dataset import Stage
+from napari_convlstm_tumor.training.sequences import PROMPT_MODES, WHOLE_TUMOR, distances, sequence_of, with_prompts
 from napari_convlstm_tumor.training.testsets import result_of
 
 META_FILE = "patient.json"
 LEVELS = 3  # own voxels, twice and four times as long: a coarse crop is an average, not every fourth voxel
 AUTOMATIC = ("t1c", "flair", "t2")  # whole heads without a prompt are learned for these
-DISTANCE_SHARE = 0.35  # of the sequences with a mask at every visit also teach the forecast
 SCANNER_STRENGTH = 0.5  # noise, contrast and bias added to images that have their own
 CENTRE_SPREAD = 0.2  # the crop's middle lies this far off the lesion's, in its own sizes
+GONE_WEIGHT = 4.0  # a patient of whom some visit is free of tumor is drawn so much more often: that is hardest to learn
 WIDE_SHARE = 0.3  # of the sequences with a click show about a whole head, as the first look of model/looks does
 WIDE_SPREAD_MM = 8.0
 SMALLEST_WIDE_MM = 8.0  # a lesion smaller than this has hardly a voxel of its own on such a look
-BACKWARD_SHARE = 0.35  # of the sequences run to earlier visits, as model/predict does after a late prompt
 
 Maps = npt.NDArray[Any]
 FloatArray = npt.NDArray[np.float64]
@@ -193,20 +183,22 @@ class OwnDataset(Dataset[dict[str, Tensor]]):
 
     def __init__(self, patients: Sequence[OwnPatient], seed: int, stage: Stage, length: int = 1_000_000) -> None:
         self.patients, self.seed, self.stage, self.length = list(patients), seed, stage, length
+        weights = np.array([1.0 if _always_there(p) else GONE_WEIGHT for p in self.patients])
+        self.shares = weights / weights.sum()
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, n: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, n, 1])
-        patient = self.patients[int(rng.integers(len(self.patients)))]
+        patient = self.patients[int(rng.choice(len(self.patients), p=self.shares))]
         mode = self._mode(patient, rng)
-        visits = _draw_visits(patient, int(rng.integers(self.stage.visits[0], self.stage.visits[1] + 1)), rng)
+        visits = _draw_visits(patient, self.stage, rng)
         sequence = _crop(patient, visits, mode, rng)
         judged = torch.tensor([patient.judged[t] for t in visits])
-        sample = {**_finish(sequence, mode, rng), "judged": judged}
+        sample = {**with_prompts(sequence, mode, rng), "judged": judged}
         forward = len(visits) > 1 and visits[0] < visits[1]
-        if forward and bool(judged.all()) and rng.random() < DISTANCE_SHARE:
+        if forward and bool(judged.all()) and rng.random() < self.stage.distance_share:
             sample |= distances(sample["mask"], sample["days"], sample["spacing_mm"])
         return sample
 
@@ -236,14 +228,20 @@ class MixedDataset(Dataset[dict[str, Tensor]]):
         return (self.own if mine else self.simulated)[n]
 
 
-def _draw_visits(patient: OwnPatient, count: int, rng: np.random.Generator) -> list[int]:
-    """Up to ``count`` consecutive visits from one that shows a tumor; a start that leaves room is preferred.
+def _always_there(patient: OwnPatient) -> bool:
+    """Whether no visit is known to be free of tumor (one without a mask may have any)."""
+    return all(shown or not judged for shown, judged in zip(patient.shows_tumor, patient.judged, strict=True))
+
+
+def _draw_visits(patient: OwnPatient, stage: Stage, rng: np.random.Generator) -> list[int]:
+    """As many consecutive visits as the stage draws (or there are) from one that shows a tumor, where there is room.
 
     They end before a visit without any kind of image that all of them share. The truth of a course backward in time is
     known as well, and a prompt at the last visit is carried that way.
     """
+    count = int(rng.integers(stage.visits[0], stage.visits[1] + 1))
     order = np.arange(len(patient.days))
-    if rng.random() < BACKWARD_SHARE:
+    if rng.random() < stage.backward_share:
         order = order[::-1]
     starts = np.flatnonzero(np.array(patient.shows_tumor)[order])
     roomy = starts[starts + count <= len(order)]
@@ -254,12 +252,12 @@ def _draw_visits(patient: OwnPatient, count: int, rng: np.random.Generator) -> l
 
 
 def _crop(patient: OwnPatient, visits: list[int], mode: str, rng: np.random.Generator) -> dict[str, Tensor]:
-    """A drawn crop around a lesion of the first of these visits: images, masks and what _finish needs."""
+    """A drawn crop around a lesion of the first of these visits: images, masks and what with_prompts needs."""
     native = patient.spacing_mm[0]
     lesion = _one_lesion(patient.mask(0)[visits[0]] > 127, native, rng)
     points, spacing, average, level = _draw_points(patient, lesion, mode, rng)
     masks = _read(patient.mask(level), visits, points, average, outside=0.0) > 127.5
-    if mode not in ("none", "mask"):
+    if mode not in WHOLE_TUMOR:
         zoom = torch.tensor(patient.spacing_mm[level]) / torch.tensor(native)
         meant = _read(lesion[None], [0], (points + 0.5) * zoom - 0.5, average, outside=0.0)[0] > 0
         masks = _followed(masks, meant & masks[0], spacing)
@@ -272,7 +270,7 @@ def _crop(patient: OwnPatient, visits: list[int], mode: str, rng: np.random.Gene
         images[:, MODALITIES.index(patient.modalities[c])] = torch.stack(scanned)
     days = tuple(abs(patient.days[t] - patient.days[visits[0]]) for t in visits)
     levels = torch.stack([torch.from_numpy(signed_distance_mm(m.numpy(), spacing)).float() for m in masks])
-    return _sequence(images, tuple(patient.modalities[c] for c in shared), masks, days, spacing, levels)
+    return sequence_of(images, tuple(patient.modalities[c] for c in shared), masks, days, spacing, levels)
 
 
 def _one_lesion(tumor: npt.NDArray[np.bool_], spacing_mm: Spacing, rng: np.random.Generator) -> npt.NDArray[np.bool_]:

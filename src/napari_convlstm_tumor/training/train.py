@@ -25,7 +25,14 @@ from napari_convlstm_tumor.model.network import GrowthNet, NetworkConfig
 from napari_convlstm_tumor.training import leakage
 from napari_convlstm_tumor.training.baseline import VisitUNet, load_baseline
 from napari_convlstm_tumor.training.losses import sequence_losses
-from napari_convlstm_tumor.training.material import about, load_material, stage_loader
+from napari_convlstm_tumor.training.material import (
+    FORECAST_STAGE,
+    LAST_STAGE,
+    STAGES,
+    about,
+    load_material,
+    stage_loader,
+)
 from napari_convlstm_tumor.training.parallel import Team, join
 
 # What the card of exported weights says besides the numbers of the run.
@@ -49,9 +56,9 @@ class TrainOptions:
 
     start: a shipped model or a .safetensors file whose weights a new run begins with; the network is then the card's,
     and there is no curriculum. patients: a person's own patients, ``own_share`` of the sequences. baseline: train the
-    per-visit U-Net of training/baseline. heads: whole simulated heads to make and keep (training/heads). averaging: how
-    slowly the exported average follows the weights.
-    threads: of the network; by default one core is left to the worker that draws the samples.
+    per-visit U-Net of training/baseline. heads: whole simulated heads to make and keep (training/heads).
+    forecast_only: train the forecast head, all else stays as ``start`` has it. averaging: how slowly the exported
+    average follows the weights. threads: of the network; by default one core is left to the worker drawing the samples.
     """
 
     run: Path
@@ -61,6 +68,7 @@ class TrainOptions:
     seed: int = 1
     fields: int = 160
     heads: int = 0
+    forecast_only: bool = False
     network: NetworkConfig = field(default_factory=NetworkConfig)
     start: str | None = None
     device: str = "cpu"
@@ -76,6 +84,8 @@ class TrainOptions:
             raise SettingsError(f"The share of your own patients is above 0 and at most 1, got {self.own_share}.")
         if self.steps < 1:
             raise SettingsError(f"steps is at least 1, got {self.steps}.")
+        if self.forecast_only and (self.start is None or self.baseline):
+            raise SettingsError("Training the forecast alone needs the weights of a network with memory (--start).")
 
 
 def train(options: TrainOptions) -> Iterator[dict[str, float]]:
@@ -92,6 +102,10 @@ def train(options: TrainOptions) -> Iterator[dict[str, float]]:
         )
     network, start = _network(options)
     network.to(team.device).to(memory_format=torch.channels_last_3d)
+    stages = LAST_STAGE if start is not None else STAGES
+    if options.forecast_only:
+        network.requires_grad_(False).forecast.requires_grad_(True)
+        stages = FORECAST_STAGE
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(options.averaging))
     optimiser = torch.optim.AdamW(network.parameters(), lr=options.learning_rate, weight_decay=1e-4)
     step = _resume(options.run, network, average, optimiser)
@@ -103,9 +117,7 @@ def train(options: TrainOptions) -> Iterator[dict[str, float]]:
         leakage.record(options.run, material.images, start)
         records = Records(options.run)
     while step < options.steps:
-        until, loader = stage_loader(
-            material, step, options.steps, options.seed, options.workers, team, curriculum=start is None
-        )
+        until, loader = stage_loader(material, step, options.steps, options.seed, options.workers, team, stages)
         ended = time.perf_counter()
         for sample in loader:
             waited = time.perf_counter() - ended

@@ -16,7 +16,7 @@ from torch import Tensor
 from napari_convlstm_tumor.errors import InputError, SettingsError
 from napari_convlstm_tumor.training import simulate
 from napari_convlstm_tumor.training.anatomy import Anatomy, real_tumors
-from napari_convlstm_tumor.training.dataset import sample_at
+from napari_convlstm_tumor.training.crops import sample_at
 from napari_convlstm_tumor.training.patients import SimulatedPatient, taken, write_simulated
 from napari_convlstm_tumor.training.truth import follow, front_speeds
 

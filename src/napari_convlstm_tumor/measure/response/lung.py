@@ -14,8 +14,8 @@ from functools import cached_property
 
 from napari_convlstm_tumor.measure.response.criteria import BASELINE, BEFORE_BASELINE, NE, LungCriterion
 from napari_convlstm_tumor.measure.response.inputs import LesionMeasure, Response, VisitMeasure
-from napari_convlstm_tumor.measure.response.sizes import Origins, follow
-from napari_convlstm_tumor.measure.response.words import NAMES, UNITS, beside, number, percent, reaches
+from napari_convlstm_tumor.measure.response.sizes import Origins, follow, ratio_interval, relative_error, sum_error
+from napari_convlstm_tumor.measure.response.words import NAMES, UNITS, WITHIN_ERROR, beside, number, percent, reaches
 
 FAST, GROWING, NEW, STABLE, SMALLER, GONE = "fast growth", "growth", "new nodule", "stable", "smaller", "resolved"
 # From worst to best; NE stands between what is growing and what is not, for a nodule that is cut may grow.
@@ -62,6 +62,12 @@ class Nodules:
         if self.rule.quantity == "volume":
             return sum(item.volume_mm3 for item in found)
         return max((item.longest_axial_mm + item.perpendicular_axial_mm) / 2 for item in found) or None
+
+    def error(self, ids: frozenset[int], j: int) -> float | None:
+        """One standard error of that size as a fraction; None when a volume has no interval."""
+        found = self.same(ids, j)
+        errors = [relative_error(item, self.rule.quantity) for item in found]
+        return sum_error(errors, [item.volume_mm3 for item in found])
 
     def when(self, i: int) -> str:
         """ "day 41", or "visit 2" without dates."""
@@ -166,11 +172,26 @@ def _compare(nodules: Nodules, name: str, ids: frozenset[int], i: int, reference
     shown = percent(change, limits) if rule.quantity == "volume" else f"{beside(rise, limits, 1, signed=True)} mm"
     words = f"{name} {NAMES[rule.quantity]} {shown} against {nodules.when(reference)}"
     words += f" ({number(before)} -> {number(now)} {unit})"
+    words += _error_words(rule, before, now, (nodules.error(ids, reference), nodules.error(ids, i)))
     category = _grown(rule, rise)
     if category == GROWING and rule.fast_days is not None:
         category, speed = _speed(nodules, before, now, i, reference)
         words += f", {speed}"
     return Nodule(category, f"{words}, as a sphere {size_class(_volume(nodules, ids, i))}", now, reference, change)
+
+
+def _error_words(rule: LungCriterion, before: float, now: float, errors: tuple[float | None, float | None]) -> str:
+    """Whether the 95 % interval of the change holds the limit of growth or of shrinkage."""
+    error_before, error_now = errors
+    if error_before is None or error_now is None:
+        return ""
+    scale = 1.0 if rule.quantity == "volume" else before
+    low, high = (scale * x for x in ratio_interval(now / before, error_now, error_before))
+    held = [limit for limit in (rule.rise, -rule.rise) if low <= limit <= high]
+    if not held:
+        return ""
+    shown = [percent(x) if rule.quantity == "volume" else f"{x:+.1f} mm" for x in (low, high, held[0])]
+    return f", {WITHIN_ERROR} (95 % interval {shown[0]} to {shown[1]} holds {shown[2]})"
 
 
 def _grown(rule: LungCriterion, rise: float) -> str:

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from napari_convlstm_tumor.measure.response.case import Case, Part
 from napari_convlstm_tumor.measure.response.criteria import CR, MR, PD, PR, SD, Criterion
 from napari_convlstm_tumor.measure.response.sizes import Size, change_interval, lesion_rises
-from napari_convlstm_tumor.measure.response.words import NAMES, amounts, beside, percent, reaches
-
-WITHIN_ERROR = "within measurement error of the threshold"
+from napari_convlstm_tumor.measure.response.words import NAMES, WITHIN_ERROR, amounts, beside, percent, reaches
 
 
 @dataclass(frozen=True)

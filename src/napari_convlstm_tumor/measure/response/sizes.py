@@ -18,7 +18,7 @@ from napari_convlstm_tumor.measure.response.words import reaches
 
 Origins = Mapping[int, frozenset[int]]
 # A boundary that moves by a fraction e of the diameter changes a sphere's area by 2 e and its volume by 3 e.
-POWER = {"diameter": 1 / 3, "area": 2 / 3, "volume": 1.0}
+POWER = {"diameter": 1 / 3, "mean diameter": 1 / 3, "area": 2 / 3, "volume": 1.0}
 NORMAL_95 = 1.96
 NODES = "lymph nodes"  # one organ, wherever they lie (EORTC questions and clarifications)
 
@@ -67,13 +67,13 @@ def size_of(lesion: LesionMeasure, rule: Criterion) -> float:
     return shown or TOO_SMALL_MM
 
 
-def relative_error(lesion: LesionMeasure, rule: Criterion) -> float | None:
+def relative_error(lesion: LesionMeasure, quantity: str) -> float | None:
     """One standard error of its size as a fraction, from the interval of its volume; None without one."""
     if lesion.volume_interval_mm3 is None or not lesion.present:
         return None
     low, high = lesion.volume_interval_mm3
     reach = max(math.log(high / lesion.volume_mm3), math.log(lesion.volume_mm3 / low) if low > 0 else math.inf)
-    return POWER[rule.quantity] * reach / NORMAL_95
+    return POWER[quantity] * reach / NORMAL_95
 
 
 # ---- following ----
@@ -142,7 +142,7 @@ def measure(visit: VisitMeasure, origins: Origins, targets: Collection[int], rul
     return Size(
         total=sum(sizes),
         gone=not any(is_disease(item, rule) for item, _ in parts),
-        error=_sum_error([relative_error(item, rule) for item, _ in parts], sizes),
+        error=sum_error([relative_error(item, rule.quantity) for item, _ in parts], sizes),
         cut=tuple(item.lesion for item, _ in parts if item.cut),
         parts=parts,
     )
@@ -156,11 +156,13 @@ def change_interval(now: Size, before: Size) -> tuple[float, float] | None:
     """
     if now.error is None or before.error is None or now.total == 0 or before.total == 0:
         return None
-    reach = NORMAL_95 * math.hypot(now.error, before.error)
-    if not math.isfinite(reach):
-        return -1.0, math.inf
-    ratio = now.total / before.total
-    return ratio * math.exp(-reach) - 1, ratio * math.exp(reach) - 1
+    return ratio_interval(now.total / before.total, now.error, before.error)
+
+
+def ratio_interval(ratio: float, error_now: float, error_before: float) -> tuple[float, float]:
+    """95 % interval of ratio - 1 for two independent standard errors, given as fractions."""
+    reach = NORMAL_95 * math.hypot(error_now, error_before)
+    return (ratio * math.exp(-reach) - 1, ratio * math.exp(reach) - 1) if math.isfinite(reach) else (-1.0, math.inf)
 
 
 def lesion_rises(now: Size, before: Size, rule: Criterion) -> list[float]:
@@ -172,7 +174,8 @@ def lesion_rises(now: Size, before: Size, rule: Criterion) -> list[float]:
     ]
 
 
-def _sum_error(errors: Sequence[float | None], sizes: Sequence[float]) -> float | None:
+def sum_error(errors: Sequence[float | None], sizes: Sequence[float]) -> float | None:
+    """One standard error, as a fraction, of a sum whose parts share theirs; None when one is not known."""
     known = [e for e in errors if e is not None]
     if len(known) < len(errors) or not sizes or sum(sizes) == 0:
         return None

@@ -14,6 +14,7 @@ NAMES = {
     "diameter": "sum of diameters",
     "mean diameter": "mean diameter",
 }
+WITHIN_ERROR = "within measurement error of the threshold"
 MM3_PER_ML = 1000.0
 MOST_DECIMALS = 4
 
