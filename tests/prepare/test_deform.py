@@ -20,7 +20,7 @@ def textured(shape, spacing):
 
 
 def expanded(strength, spacing):
-    """(before, after, true log-Jacobian, mm from the middle): what lay at x + u(x) before, u = -strength (x - c) e,
+    """(before, after, true log-Jacobian): what lay at x + u(x) before, u = -strength (x - c) e,
     lies at x, with e = exp(-r2 / (2 WIDTH2)). det(I + grad u) = (1 - strength e)2 (1 - strength e (1 - r2/WIDTH2))."""
     shape = SHAPES[spacing]
     before = textured(shape, spacing)
@@ -32,13 +32,13 @@ def expanded(strength, spacing):
     after = ndimage.map_coordinates(before, np.moveaxis(source, -1, 0), order=3, mode="nearest")
     true = -2 * np.log1p(-e) - np.log1p(-e * (1 - r2 / WIDTH_MM**2))
     grid = Grid(shape, np.diag([*spacing, 1.0]))
-    return Volume(before, grid), Volume(after.astype(np.float32), grid), true, np.sqrt(r2)
+    return Volume(before, grid), Volume(after.astype(np.float32), grid), true
 
 
 @pytest.mark.parametrize(("strength", "spacing"), [(0.12, (2.0,) * 3), (-0.12, (2.0,) * 3), (0.12, (1.0, 1.0, 5.0))])
 def test_a_known_expansion_is_found(strength, spacing):
     """Within a fifth of it in the mean within 15 mm, always too small: smoothing pulls back (docs/measurement.md)."""
-    before, after, true, away_mm = expanded(strength, spacing)
+    before, after, true = expanded(strength, spacing)
     found = deform(before, after)
     steps = found.grid.spacing_mm
     change = -np.log(jacobian_determinant(found.to_before_mm, steps))
@@ -49,7 +49,6 @@ def test_a_known_expansion_is_found(strength, spacing):
     assert np.corrcoef(change[inside], there[inside])[0, 1] > 0.9
     inner = (slice(4, -4), slice(4, -4), slice(2, -2))  # what entered through the sides has no partner
     assert np.percentile(inverse_error_voxels(found.to_before_mm, found.to_after_mm, steps)[inner], 95) < 0.2
-    assert away_mm.max() > 2 * WIDTH_MM
 
 
 def places(grid):

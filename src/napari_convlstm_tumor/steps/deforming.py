@@ -44,14 +44,13 @@ def _expansion_of_pair(aligned: AlignedSeries, t: int, channel: int) -> tuple[Fl
     """The map (I, J, K) of visit t, on the common grid. It is measured on the coarser voxels of the registration."""
     before, after = (Volume(aligned.data[v, channel], aligned.grid) for v in (t - 1, t))
     found = deform(before, after)
-    spacing = found.grid.spacing_mm
-    determinant = jacobian_determinant(found.to_before_mm, spacing)
-    error = inverse_error_voxels(found.to_before_mm, found.to_after_mm, spacing)
-    seen = body_mask(after.data) & aligned.inside[t - 1] & aligned.inside[t]
+    error = inverse_error_voxels(found.to_before_mm, found.to_after_mm, found.grid.spacing_mm)
+    determinant = jacobian_determinant(found.to_before_mm, found.grid.spacing_mm)
     days = aligned.days[t] - aligned.days[t - 1]
     return log_jacobian(
-        *(resample(Volume(values, found.grid), aligned.grid, np.eye(4)) for values in (determinant, error)),
-        seen,
+        resample(Volume(determinant, found.grid), aligned.grid, np.eye(4)),
+        resample(Volume(error, found.grid), aligned.grid, np.eye(4)),
+        body_mask(after.data) & aligned.inside[t - 1] & aligned.inside[t],
         days / DAYS_PER_MONTH if aligned.dated else days,
         registered=aligned.registrations[t - 1].good and aligned.registrations[t].good,
     )
