@@ -259,6 +259,28 @@ def test_baseline_criterion_clinical_and_links_are_used_and_kept(patient, tmp_pa
     assert np.array_equal(load(tmp_path / "a").log_growth, result.log_growth, equal_nan=True)
 
 
+def test_the_log_jacobian_is_made_kept_and_replayed_when_asked_for(patient, tmp_path):
+    names = {"log_jacobian_per_month.nii.gz", "log_jacobian_reliable.nii.gz"}
+    result = finished(analyse(find_patient(patient), Settings(log_jacobian=True)))
+    assert np.isfinite(result.log_jacobian[1:]).any() and np.isnan(result.log_jacobian[0]).all()
+    assert "deform" in result.provenance["timings_s"]
+    save(result, tmp_path / "a")
+    assert names <= {p.name for p in (tmp_path / "a" / "series").iterdir()}
+    assert read_recipe(tmp_path / "a" / "recipe.yaml").log_jacobian
+    back = load(tmp_path / "a")
+    assert np.array_equal(back.log_jacobian, result.log_jacobian, equal_nan=True)
+    assert np.array_equal(back.log_jacobian_reliable, result.log_jacobian_reliable)
+
+
+def test_without_being_asked_for_there_is_no_deformable_registration(patient, tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_convlstm_tumor.steps.deforming.deform", lambda *_: pytest.fail("registered"))
+    result = finished(analyse(find_patient(patient), Settings()))
+    assert result.log_jacobian is None and "deform" not in result.provenance["timings_s"]
+    save(result, tmp_path / "a")
+    assert not list((tmp_path / "a" / "series").glob("log_jacobian*"))
+    assert load(tmp_path / "a").log_jacobian is None
+
+
 def test_what_cannot_be_is_refused_before_anything_is_computed(patient, tmp_path):
     with pytest.raises(InputError, match="no visit 4 for a baseline"):
         next(analyse(find_patient(patient), Settings(baseline=4)))

@@ -40,6 +40,7 @@ any_settings = st.builds(
     clinical=st.none() | st.just(Path("some folder/clinic.csv")),
     links=st.none() | st.just(Path("some folder/links.json")),
     log_growth=st.booleans(),
+    log_jacobian=st.booleans(),
     dicom=st.booleans(),
 )
 
@@ -63,8 +64,8 @@ def command_line(settings):
         words += [f"--{name}={getattr(settings, name)}"] if getattr(settings, name) else []
     words += [f"--horizon-days={settings.horizon_days}"] if settings.horizon_days else []
     words += [] if settings.register else ["--no-register"]
-    flags = {"--resample-uneven": settings.resample_uneven, "--log-growth": settings.log_growth}
-    return words + [flag for flag, on in {**flags, "--dicom": settings.dicom}.items() if on]
+    flags = ("resample_uneven", "log_growth", "log_jacobian", "dicom")
+    return words + ["--" + name.replace("_", "-") for name in flags if getattr(settings, name)]
 
 
 # ---- there and back ----
@@ -166,6 +167,7 @@ def test_what_a_setting_cannot_be_is_refused(values, words):
         (["--links", "which.json", "--clinical", "c.csv"], Settings(links=Path("which.json"), clinical=Path("c.csv"))),
         (["--criterion", "rano-bm", "--baseline", "2"], Settings(criterion="rano-bm", baseline=2)),
         (["--log-growth", "--dicom"], Settings(log_growth=True, dicom=True)),
+        (["--log-jacobian"], Settings(log_jacobian=True)),
     ],
 )
 def test_options(words, expected):

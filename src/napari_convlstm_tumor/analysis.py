@@ -25,8 +25,10 @@ class Analysis:
     native_lesions: per visit, the same ids (uint16) on the voxels of native_masks; empty when not followed.
     reliable: (T, I, J, K) bool, where the growth map is more than measurement error (visit 0: nowhere).
     log_growth: (T, I, J, K) float32 per month (per visit when not dated), NaN where undefined, and log_growth_reliable;
-    None when not asked for. forecast_band: (I, J, K) uint8, 2 = within the inner surface of the forecast's band, 1 =
-    between inner and outer, 0 = outside; None without a band.
+    None when not asked for. log_jacobian, log_jacobian_reliable: likewise, the log-Jacobian rate of the tissue,
+    positive = expansion (measure/jacobian).
+    forecast_band: (I, J, K) uint8, 2 = within the inner surface of the forecast's band, 1 = between inner and outer,
+    0 = outside; None without a band.
     attachments: file name -> text of small inputs kept with the result (links.json, clinical.csv).
     source: the files it was read from; never written, None when read back.
     provenance: what run.json says (versions, settings, model, device, timings, peak memory, warnings).
@@ -51,6 +53,8 @@ class Analysis:
     reliable: npt.NDArray[np.bool_] | None = None
     log_growth: FloatVolume | None = None
     log_growth_reliable: npt.NDArray[np.bool_] | None = None
+    log_jacobian: FloatVolume | None = None
+    log_jacobian_reliable: npt.NDArray[np.bool_] | None = None
     forecast_band: npt.NDArray[np.uint8] | None = None
     attachments: Mapping[str, str] = field(default_factory=dict)
     source: PatientFiles | None = None

@@ -36,6 +36,7 @@ from napari_convlstm_tumor.report.tables import build_report
 from napari_convlstm_tumor.results import CLINICAL_FILE, IDENTITY_FILE, LINKS_FILE, load, save
 from napari_convlstm_tumor.series import AlignedSeries, FloatVolume, PatientFiles, Prediction, Prompt, Report, Series
 from napari_convlstm_tumor.settings import PATHS, Settings
+from napari_convlstm_tumor.steps.deforming import Expansion, expansion
 from napari_convlstm_tumor.steps.forecasting import Outlook, look_ahead, network_forecast
 from napari_convlstm_tumor.steps.measuring import Measured, measure
 from napari_convlstm_tumor.steps.responding import (
@@ -51,7 +52,7 @@ __all__ = ["Analysis", "Segmenter", "Step", "analyse", "load", "network_forecast
 
 PACKAGES = ("napari-convlstm-tumor", "torch", "monai", "SimpleITK", "nibabel", "numpy", "scipy", "pydicom")
 # Share of the whole time at which each step ends, for the progress bar (measured on two cores, 4 visits).
-ENDS = {"read": 0.08, "align": 0.45, "segment": 0.82, "measure": 0.94}
+ENDS = {"read": 0.08, "align": 0.45, "segment": 0.82, "measure": 0.94, "forecast": 0.96, "deform": 0.98}
 Answer = TypeVar("Answer")
 
 
@@ -110,8 +111,12 @@ def analyse(
     yield Step("Forecasting", ENDS["measure"])
     outlook = look_ahead(aligned, prediction, measured.volumes_mm3, settings)
     clock.lap("forecast")
-    yield Step("Writing the numbers", 0.98)
-    yield Step("Done", 1.0, finish(aligned, measured, outlook, inputs, settings, files, clock))
+    expanded = None
+    if settings.log_jacobian:
+        expanded = yield from _progress("Deforming", "forecast", "deform", expansion(aligned))
+        clock.lap("deform")
+    yield Step("Writing the numbers", ENDS["deform"])
+    yield Step("Done", 1.0, finish(aligned, measured, outlook, inputs, settings, files, clock, expanded))
 
 
 @dataclass(frozen=True)
@@ -205,6 +210,7 @@ def finish(
     settings: Settings,
     files: PatientFiles,
     clock: Clock,
+    expanded: Expansion | None = None,
 ) -> Analysis:
     prediction = outlook.prediction
     report = report_of(aligned, measured, outlook, inputs, settings, files)
@@ -229,6 +235,8 @@ def finish(
         reliable=measured.maps.reliable,
         log_growth=measured.maps.log_growth,
         log_growth_reliable=measured.maps.log_growth_reliable,
+        log_jacobian=None if expanded is None else expanded.rate,
+        log_jacobian_reliable=None if expanded is None else expanded.reliable,
         forecast_band=outlook.band,
         attachments=_attachments(inputs, files, settings),
         source=files,

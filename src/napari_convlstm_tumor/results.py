@@ -5,7 +5,8 @@ PATIENT/
     prompts.json  links.json  clinical.csv (what was given of these)
     native/visit-01/mask.nii.gz  lesions.nii.gz ...  on the grid of that visit's image, in the order of time
     series/image.nii.gz  image_<modality>  mask  probability  lesions  growth_mm_per_month  growth_reliable
-           log_growth_per_month  log_growth_reliable  forecast  forecast_band
+           log_growth_per_month  log_growth_reliable  log_jacobian_per_month  log_jacobian_reliable
+           forecast  forecast_band
                                            on the common grid, 4-D with the visit last (those of the forecast are 3-D)
     dicom/                                 SEG, growth maps and SR, when asked for
 
@@ -79,6 +80,11 @@ def log_growth_name(dated: bool) -> str:
     return "log_growth_per_month" if dated else "log_growth_per_visit"
 
 
+def log_jacobian_name(dated: bool) -> str:
+    """File name (without ending) of the map of the log-Jacobian rate."""
+    return "log_jacobian_per_month" if dated else "log_jacobian_per_visit"
+
+
 def is_result(folder: Path) -> bool:
     """True for a folder that ``save`` wrote."""
     return (folder / RUN_FILE).is_file() and (folder / "series").is_dir()
@@ -146,6 +152,8 @@ def _write_series(analysis: Analysis, series: Path) -> None:
         "growth_reliable": analysis.reliable,
         log_growth_name(analysis.dated): analysis.log_growth,
         "log_growth_reliable": analysis.log_growth_reliable,
+        log_jacobian_name(analysis.dated): analysis.log_jacobian,
+        "log_jacobian_reliable": analysis.log_jacobian_reliable,
     }
     for name, stack in stacks.items():
         if stack is not None:
@@ -268,6 +276,8 @@ def load(folder: Path) -> Analysis:
         reliable=_flags(series / "growth_reliable.nii.gz"),
         log_growth=_optional(series / f"{log_growth_name(dated)}.nii.gz"),
         log_growth_reliable=_flags(series / "log_growth_reliable.nii.gz"),
+        log_jacobian=_optional(series / f"{log_jacobian_name(dated)}.nii.gz"),
+        log_jacobian_reliable=_flags(series / "log_jacobian_reliable.nii.gz"),
         forecast_band=None if band is None else np.rint(band).astype(np.uint8),
         attachments=_attachments(folder),
         registrations=registrations,

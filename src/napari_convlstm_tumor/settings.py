@@ -80,6 +80,9 @@ class Settings:
     clinical: Path | None = _choice(None, "CSV file with steroids, clinical state and end of radiotherapy")
     links: Path | None = _choice(None, "JSON file that corrects by hand which lesion is which")
     log_growth: bool = _choice(False, "also write the map of voxel log-growth")
+    log_jacobian: bool = _choice(
+        False, "also write the map of the log-Jacobian rate, by a deformable registration of every two visits (minutes)"
+    )
     dicom: bool = _choice(False, "also write DICOM SEG, SR and growth maps, for patients read from DICOM")
 
     keep_dates: bool = _choice(

@@ -104,10 +104,10 @@ def test_a_click_is_segmented_at_all_visits(widget, qtbot):
     soft = widget.analysis.prediction.probability
     soft[:, 0, 0, 0] = 0.1  # a network's, not given masks
     widget.segmenter = segmenter
-    widget.correcting.segment_button.click()
+    widget.correcting.hints.segment_button.click()
     assert "Click a lesion" in widget.correcting.said.text()
     widget.running.add_clicks((Prompt(1, "point", widget.analysis.grid.to_mm((3, 3, 3))),))
-    widget.correcting.segment_button.click()
+    widget.correcting.hints.segment_button.click()
     settle(widget, qtbot)
     assert widget.analysis.masks[:, 3, 3, 3].all()
     assert "segmented from 1 prompt" in widget.correcting.log.item(0).text()
@@ -118,9 +118,9 @@ def test_a_lesion_is_parted_and_linked_again(widget, qtbot):
     panel.prepare()
     settle(widget, qtbot)
     widget.go_to(visit=2)
-    panel.from_lesion.setCurrentIndex(0)
-    panel.to_lesion.setCurrentIndex(panel.to_lesion.findData(1))
-    panel.part_button.click()
+    panel.relinks.from_lesion.setCurrentIndex(0)
+    panel.relinks.to_lesion.setCurrentIndex(panel.relinks.to_lesion.findData(1))
+    panel.relinks.part_button.click()
     settle(widget, qtbot)
     assert {row["lesion"] for row in widget.analysis.report.lesions} == {1, 2}
     assert "parted from lesion 1" in panel.log.item(0).text()

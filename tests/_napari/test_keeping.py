@@ -17,7 +17,7 @@ def widget(make_napari_viewer, qtbot, analysis):
     yield made
     qtbot.waitUntil(lambda: made.correcting.idle and made.keeping.idle, timeout=30000)
     made.correcting._forecast.stop()
-    made.correcting._keeper.stop()
+    made.correcting.autosaver.timer.stop()
 
 
 def tumor(widget):
@@ -60,7 +60,7 @@ def test_what_a_crash_left_behind_is_brought_back(widget, qtbot, tmp_path, analy
     assert widget.keeping.recover_button.isHidden()
     paint(widget, qtbot)
     painted = np.asarray(tumor(widget).data) != 0
-    widget.correcting._keep()
+    widget.correcting.autosaver.keep()
     settle(widget, qtbot)
     widget.show_analysis(analysis)  # as after a new start: the result as it came
     widget.keeping.look_for_crashes(left_alone_s=0)

@@ -83,6 +83,15 @@ def test_layers_of_a_result(analysis):
     assert np.nanmax(growth) == 2.0
 
 
+def test_maps_asked_for_are_hidden_and_drawn_where_reliable(analysis):
+    rate = np.full(analysis.masks.shape, 0.4, np.float32)
+    asked = dataclasses.replace(analysis, log_jacobian=rate, log_jacobian_reliable=analysis.masks > 0)
+    data, options, _ = next(la for la in layers.to_layers(asked) if la[1]["name"] == "log-Jacobian (1/month)")
+    assert options["visible"] is False
+    assert options["metadata"]["unit"] == "1/month"
+    np.testing.assert_array_equal(np.isfinite(data), layers.to_display(analysis.masks, analysis.grid) > 0)
+
+
 def test_undated_growth_is_per_visit(analysis_of):
     names = [
         options["name"] for _, options, _ in layers.to_layers(analysis_of(days=(0, 1, 2), dated=False, forecast=False))

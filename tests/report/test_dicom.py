@@ -133,7 +133,7 @@ def test_segmentation_says_who_drew_it(patient, tmp_path, changes, mask, kind):
     assert segment.SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "Neoplasm"
     if kind != "MANUAL":
         algorithm = segment.SegmentationAlgorithmIdentificationSequence[0]
-        assert algorithm.AlgorithmName == "napari-convlstm-tumor growthnet-3"
+        assert algorithm.AlgorithmName == "napari-convlstm-tumor growthnet-2"
         assert "sha256 0123456789ab" in algorithm.AlgorithmParameters
 
 

@@ -78,7 +78,7 @@ class KeepPanel(QWidget):
 
     def watch(self, home: Path) -> None:
         """Keep corrections in this folder from now on, and offer what lies there of programs that were cut off."""
-        self._widget.correcting.autosave_home = home
+        self._widget.correcting.autosaver.home = home
         self.look_for_crashes()
         later = QTimer(self)  # its child: it ends with the panel
         later.setSingleShot(True)
@@ -89,7 +89,7 @@ class KeepPanel(QWidget):
         """Offer the latest session that was cut off."""
         from napari_convlstm_tumor.edit.session import left_behind
 
-        home = self._widget.correcting.autosave_home
+        home = self._widget.correcting.autosaver.home
         self.found = [] if home is None else left_behind(home, left_alone_s)
         self._offer()
 
@@ -124,7 +124,7 @@ class KeepPanel(QWidget):
         from napari_convlstm_tumor.edit.session import save_session
 
         self._start("Saving the session...", lambda: save_session(self._editor(), folder), f"Saved in {folder.name}.",
-                    lambda nothing: self._widget.correcting.saved())  # fmt: skip
+                    lambda nothing: self._widget.correcting.autosaver.saved())  # fmt: skip
 
     def open(self, folder: Path) -> None:
         """Go on with a session."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from napari_convlstm_tumor.analysis import Analysis
 
 LayerData = tuple[npt.NDArray[Any], dict[str, Any], str]
-Kind = Literal["image", "tumor", "growth", "within error", "forecast", "clicks"]
+Kind = Literal["image", "tumor", "growth", "rate", "within error", "forecast", "clicks"]
 
 METADATA_KEY = "convlstm_tumor"
 CHECKSUM_KEY = "checksum"
@@ -165,12 +165,13 @@ def to_layers(analysis: Analysis, place: str = "") -> list[LayerData]:
 
 
 def map_layers(analysis: Analysis, shown: Shown) -> list[LayerData]:
-    """What was measured of the masks: growth map, where it is within error, the forecast and its band."""
+    """What was measured: growth map, where it is within error, rates asked for, the forecast and its band."""
     layers = []
     if len(analysis.days) > 1:
         layers.append(_growth_layer(analysis, shown))
         if analysis.reliable is not None:
             layers.append(_within_error_layer(analysis, shown))
+        layers += _rate_layers(analysis, shown)
     prediction = analysis.prediction
     if prediction.forecast is not None and prediction.forecast_day is not None:
         layers += forecast_layers(analysis, prediction.forecast, analysis.forecast_band, prediction.forecast_day)
@@ -237,8 +238,27 @@ def mask_layer(name: str, masks: npt.NDArray[Any], shown: Shown) -> LayerData:
 
 
 def _growth_layer(analysis: Analysis, shown: Shown) -> LayerData:
-    shown = replace(shown, kind="growth", unit=analysis.growth_unit)
-    limit = looks.growth_limit(analysis.growth)
+    return _map_layer("front speed", analysis.growth, replace(shown, kind="growth", unit=analysis.growth_unit))
+
+
+def _rate_layers(analysis: Analysis, shown: Shown) -> list[LayerData]:
+    """Log-growth and log-Jacobian rate where they were asked for, and drawn only where they are reliable: grey for the
+    rest would hide the whole body. Hidden at first, one map at a time."""
+    shown = replace(shown, kind="rate", unit="1/month" if analysis.dated else "1/visit")
+    layers = []
+    for name, rate, reliable in (
+        ("log-growth", analysis.log_growth, analysis.log_growth_reliable),
+        ("log-Jacobian", analysis.log_jacobian, analysis.log_jacobian_reliable),
+    ):
+        if rate is not None and reliable is not None:
+            layers.append(_map_layer(name, np.where(reliable, rate, np.float32(np.nan)), shown))
+            layers[-1][1]["visible"] = False
+    return layers
+
+
+def _map_layer(name: str, values: npt.NDArray[np.float32], shown: Shown) -> LayerData:
+    """Values (T, I, J, K) in ``shown.unit``, blue below zero, red above."""
+    limit = looks.growth_limit(values)
     options = {
         "colormap": looks.growth_colormap(),
         "contrast_limits": (-limit, limit),
@@ -246,8 +266,8 @@ def _growth_layer(analysis: Analysis, shown: Shown) -> LayerData:
         "blending": "translucent",
         "rendering": "translucent",
     }
-    data = np.ascontiguousarray(to_display(analysis.growth, shown.grid))
-    return data, {**_options(f"front speed ({shown.unit})", shown), **options}, "image"
+    data = np.ascontiguousarray(to_display(values, shown.grid))
+    return data, {**_options(f"{name} ({shown.unit})", shown), **options}, "image"
 
 
 def _within_error_layer(analysis: Analysis, shown: Shown) -> LayerData:

@@ -82,7 +82,7 @@ def current(viewer: ViewerModel) -> layers.Shown | None:
 
 
 def show_visit(viewer: ViewerModel) -> None:
-    """Write the visit under the slider over the picture, and what the colours mean when the growth map is on."""
+    """Write the visit under the slider over the picture, and what the colours mean when a growth map is on."""
     shown = current(viewer)
     overlay = viewer.canvas.overlays.text
     if shown is None:
@@ -127,7 +127,7 @@ def _prepare(layer: Layer, shown: layers.Shown) -> None:
     if shown.kind in ("tumor", "forecast"):
         layer.n_edit_dimensions = 3  # a brush is a ball, not a disc in one slice
         layer.contour = OUTLINE_VOXELS
-    if shown.kind == "growth":
+    if _is_growth(layer):
         layer.colorbar.visible = True
 
 
@@ -139,7 +139,7 @@ def _go_to_tumor(viewer: ViewerModel, layer: Layer, shown: layers.Shown) -> None
 
 
 def _is_growth(layer: Layer) -> bool:
-    return kind_of(layer) == "growth"
+    return kind_of(layer) in ("growth", "rate")
 
 
 def _fill(layer: Layer, ndisplay: int) -> None:

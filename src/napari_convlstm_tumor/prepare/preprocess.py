@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 from monai.transforms import NormalizeIntensity
+from scipy import ndimage
 
 from napari_convlstm_tumor.errors import SeriesError
 from napari_convlstm_tumor.prepare.native import mask_to_grid
@@ -114,6 +115,11 @@ def _darkest_body(values: FloatVolume) -> float:
     darker = np.count_nonzero(values < air - AIR_SIGMAS * spread)  # then this is muscle, say, and air lies below
     is_air = spread <= AIR_VARIES * (high - low) and darker <= AIR_DARKER * values.size
     return max(threshold, air + AIR_SIGMAS * spread) if is_air else threshold
+
+
+def body_mask(image: FloatVolume) -> npt.NDArray[np.bool_]:
+    """(I, J, K): the body, brighter than the air around it, with the dark places inside it."""
+    return np.asarray(ndimage.binary_fill_holes(image > _darkest_body(image)), dtype=bool)
 
 
 # ---- small steps ----

@@ -8,9 +8,7 @@ unlike images, the second stage is mutual information too; the better match of t
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,11 +16,20 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
+from napari_convlstm_tumor.prepare.itk import (
+    FLIP,
+    high_passed,
+    one_thread,
+    resampled,
+    smoothed,
+    thinned,
+    to_sitk,
+    to_volume,
+)
 from napari_convlstm_tumor.prepare.refine import refine
 from napari_convlstm_tumor.series import Registration
-from napari_convlstm_tumor.volume import FloatArray, Grid, Volume
+from napari_convlstm_tumor.volume import FloatArray, Volume
 
-HIGH_PASS_MM = 8.0
 # Both stages see at most this many voxels along an axis at their finest: finer gains nothing and costs seconds.
 COARSE_MM, FINE_MM = 4.0, 1.0
 COARSE_SAMPLING, FINE_SAMPLING = 0.2, 0.1
@@ -39,7 +46,6 @@ JUDGE_MM = 2.0
 # Two starts nearer than this lead to the same place.
 SAME_START_MM = 1.0
 BODY_SHARE_OF_P99 = 0.12
-FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # LPS <-> RAS
 
 
 def register(moving: Volume, fixed: Volume, same_modality: bool = True) -> Registration:
@@ -48,7 +54,7 @@ def register(moving: Volume, fixed: Volume, same_modality: bool = True) -> Regis
     Deterministic. When the registered images agree no better than by their headers, the headers' alignment stays.
     Images of different kinds (same_modality False) cannot be judged by correlation: quality NaN, good False.
     """
-    with _one_thread():
+    with one_thread():
         pair = _Pair(_still(fixed), _Prepared.of(moving))
         start = _best_start(pair.still, pair.moved)
         if not same_modality:
@@ -63,27 +69,13 @@ def register(moving: Volume, fixed: Volume, same_modality: bool = True) -> Regis
 
 def _best_match(pair: _Pair, start: sitk.Euler3DTransform) -> tuple[FloatArray, float]:
     """The better of Gauss-Newton and, where that does not give a good match, mutual information; and its agreement."""
-    found = refine(_to_volume(pair.moved.edges), _to_volume(pair.still.thin_edges), _matrix_ras(start))
+    found = refine(to_volume(pair.moved.edges), to_volume(pair.still.thin_edges), _matrix_ras(start))
     quality = -1.0 if found is None else pair.agreement(found)
     if found is not None and quality >= QUALITY_THRESHOLD:
         return found, quality
     other = _matrix_ras(_refine_unlike(pair, start))
     other_quality = pair.agreement(other)
     return (other, other_quality) if found is None or other_quality > quality else (found, quality)
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """ITK on one thread: sums of several differ in the last digits from run to run, and a run must repeat exactly.
-
-    It costs 5 % of the time of a registration; the filters' own switch does not reach the metric.
-    """
-    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    try:
-        yield
-    finally:
-        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
 
 
 def judged(matrix: FloatArray, quality: float, note: str) -> Registration:
@@ -97,7 +89,7 @@ def agreement(moving: Volume, fixed: Volume, ref_to_visit: FloatArray) -> float:
     Correlation, within the body of ``fixed`` and where both reach, of both images less their 8 mm Gaussian: bias fields
     do not count, 3 mm of error does. Negative counts as 0, and so does too small a common part.
     """
-    with _one_thread():
+    with one_thread():
         return _Pair(_still(fixed), _Prepared.of(moving)).agreement(ref_to_visit)
 
 
@@ -109,32 +101,32 @@ class _Prepared:
 
     @classmethod
     def of(cls, volume: Volume) -> _Prepared:
-        return cls(_to_sitk(volume))
+        return cls(to_sitk(volume))
 
     @cached_property
     def smooth(self) -> sitk.Image:
         """On its own voxels, as fine as JUDGE_MM."""
-        return _smoothed(self.image, JUDGE_MM)
+        return smoothed(self.image, JUDGE_MM)
 
     @cached_property
     def edges(self) -> sitk.Image:
         """``smooth`` less its slow part."""
-        return _high_passed(self.smooth)
+        return high_passed(self.smooth)
 
     @cached_property
     def thin(self) -> sitk.Image:
         """``smooth`` on voxels of JUDGE_MM."""
-        return _thinned(self.smooth, JUDGE_MM)
+        return thinned(self.smooth, JUDGE_MM)
 
     @cached_property
     def thin_edges(self) -> sitk.Image:
         """``thin`` less its slow part."""
-        return _high_passed(self.thin)
+        return high_passed(self.thin)
 
     @cached_property
     def coarse(self) -> sitk.Image:
         """On voxels of COARSE_MM."""
-        return _resampled(self.thin, COARSE_MM)
+        return resampled(self.thin, COARSE_MM)
 
     @cached_property
     def body(self) -> npt.NDArray[np.bool_]:
@@ -231,7 +223,7 @@ def _centred(fixed: sitk.Image, translation: npt.NDArray[np.float64]) -> sitk.Eu
 
 def _refine_unlike(pair: _Pair, start: sitk.Euler3DTransform) -> sitk.Euler3DTransform:
     """The fine stage by mutual information on high-passed images; the start itself when it finds no overlap."""
-    still, moved = (_high_passed(_resampled(side.image, FINE_MM)) for side in (pair.still, pair.moved))
+    still, moved = (high_passed(resampled(side.image, FINE_MM)) for side in (pair.still, pair.moved))
     try:
         return _optimise(still, moved, start, (3, 1), FINE_SAMPLING, smallest_step=1e-4).transform
     except RuntimeError:
@@ -268,62 +260,3 @@ def _matrix_ras(transform: sitk.Euler3DTransform) -> FloatArray:
     centre = np.array(transform.GetCenter())
     lps[:3, 3] = centre + np.array(transform.GetTranslation()) - lps[:3, :3] @ centre
     return FLIP @ lps @ FLIP
-
-
-# ---- images ----
-
-
-def _to_sitk(volume: Volume) -> sitk.Image:
-    """(I, J, K) in RAS to an ITK image in LPS; arrays are (k, j, i) there."""
-    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.data.T, dtype=np.float32))
-    lps = FLIP @ volume.grid.affine
-    spacing = np.array(volume.grid.spacing_mm)
-    image.SetSpacing(spacing.tolist())
-    image.SetOrigin(lps[:3, 3].tolist())
-    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
-    return image
-
-
-def _to_volume(image: sitk.Image) -> Volume:
-    """The inverse of _to_sitk."""
-    lps = np.eye(4)
-    lps[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
-    lps[:3, 3] = image.GetOrigin()
-    array = sitk.GetArrayFromImage(image).T
-    return Volume(array, Grid(array.shape, FLIP @ lps))
-
-
-def _smoothed(image: sitk.Image, to_mm: float) -> sitk.Image:
-    """Gaussian along the axes that are finer than to_mm, as a voxel of that size would average."""
-    sigmas = [0.5 * np.sqrt(max(to_mm**2 - s**2, 0.0)) for s in image.GetSpacing()]
-    for axis, sigma in enumerate(sigmas):
-        if sigma > 0.2 * image.GetSpacing()[axis] and image.GetSize()[axis] >= 4:
-            image = sitk.RecursiveGaussian(image, sigma=float(sigma), direction=axis)
-    return image
-
-
-def _resampled(image: sitk.Image, to_mm: float) -> sitk.Image:
-    """The image with no axis finer than to_mm."""
-    return _thinned(_smoothed(image, to_mm), to_mm)
-
-
-def _thinned(smooth: sitk.Image, to_mm: float) -> sitk.Image:
-    """A smoothed image on voxels no finer than to_mm."""
-    spacing = [max(s, to_mm) for s in smooth.GetSpacing()]
-    size = [max(1, round(n * s / t)) for n, s, t in zip(smooth.GetSize(), smooth.GetSpacing(), spacing, strict=True)]
-    if size == list(smooth.GetSize()):
-        return smooth
-    steps = [t / s for s, t in zip(smooth.GetSpacing(), spacing, strict=True)]
-    middle = [(n - 1) / 2 - (m - 1) / 2 * step for n, m, step in zip(smooth.GetSize(), size, steps, strict=True)]
-    origin = smooth.TransformContinuousIndexToPhysicalPoint(middle)
-    direction = smooth.GetDirection()
-    return sitk.Resample(
-        smooth, size, sitk.Transform(), sitk.sitkLinear, origin, spacing, direction, 0.0, sitk.sitkFloat32
-    )
-
-
-def _high_passed(image: sitk.Image) -> sitk.Image:
-    """The image less its 8 mm Gaussian: what differs between two bias fields is gone."""
-    if min(image.GetSize()) < 4:
-        return image
-    return image - sitk.SmoothingRecursiveGaussian(image, HIGH_PASS_MM)
