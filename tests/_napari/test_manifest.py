@@ -10,7 +10,7 @@ import napari_convlstm_tumor
 
 MANIFEST = Path(napari_convlstm_tumor.__file__).parent / "napari.yaml"
 NAME = "napari-convlstm-tumor"
-# What the plugin may add to napari's start; about 10 ms on a busy machine.
+# What the plugin may add to napari's start; 5-10 ms on a busy machine.
 LONGEST_START_MS = 50.0
 HEAVY = ("torch", "monai", "SimpleITK", "scipy", "nibabel", "pydicom")
 
