@@ -30,7 +30,7 @@ def kept(tmp_path_factory):
 def test_heads_are_made_once(kept, monkeypatch):
     cache, found = kept
     assert found
-    assert sorted(p.name for p in cache.iterdir()) == [f"head-{1_070_000 + n}" for n in range(2)]
+    assert sorted(p.name for p in cache.iterdir()) == [f"head-{1_070_000 + n}-ball" for n in range(2)]
     monkeypatch.setattr(heads, "ProcessPoolExecutor", lambda *_: pytest.fail("made again"))
     again = heads.simulated_heads([small_brain()], 2, 7, cache)
     assert [p.folder for p in again] == [p.folder for p in found]

@@ -104,8 +104,7 @@ def track(
     bool, voxels that a visit's images show; a lesion outside them is "not covered", never vanished. tolerance_mm: how
     far a visit may lie off. speck_mm3: smaller components (and those under SPECK_VOXELS) are specks: counted, but
     without a partner at any other visit no new lesion, and no split or merge. box: where all tumor lies; only there is
-    it looked for. Raises InputError for shapes, qualities
-    or links that cannot be.
+    it looked for. Raises InputError for shapes, qualities or links that cannot be.
     """
     _check(masks, grid, qualities, inside, tolerance_mm)
     graph = _graph(masks, grid, tolerance_mm, box)

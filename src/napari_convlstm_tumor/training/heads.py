@@ -43,7 +43,7 @@ def simulated_heads(anatomies: Sequence[Anatomy], count: int, seed: int, cache: 
         raise SettingsError(f"A run makes at most {HEADS_PER_RUN} heads, got {count}.")
     brains = [a for a in anatomies if a.tissue is not None]
     plans = [_plan(brains, seed, n) for n in range(count)]
-    folders = [cache / f"head-{plan.seed}" for plan, _ in plans]
+    folders = [cache / f"head-{plan.seed}-{brains[brain].name}" for plan, brain in plans]  # other --data, other brains
     missing = [n for n, folder in enumerate(folders) if not folder.is_dir()]
     if missing:
         with ProcessPoolExecutor(
