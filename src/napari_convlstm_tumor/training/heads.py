@@ -30,7 +30,8 @@ FIRST_HEAD_SEED, HEADS_PER_RUN = 1_000_000, 10_000
 TEMPLATE_SHARE = 0.4  # of the heads are of the template, the others of the real brains, where there are any
 VOXEL_MM = (1.3, 2.0)
 THICK_SHARE, THICK_MM = 0.2, (3.0, 6.0)
-# What a patient comes with, and how often.
+# What happens, and what a patient comes with, and how often.
+COURSES = (("any", 0.3), ("mixed", 0.3), ("large", 0.4))
 SEQUENCES = ((("t1c",), 0.34), (("flair",), 0.4), (("t1c", "flair"), 0.12), (("t2",), 0.08), (("t1",), 0.06))
 
 
@@ -62,7 +63,7 @@ def _plan(brains: Sequence[Anatomy], seed: int, n: int) -> tuple[PatientPlan, in
     choice = int(rng.choice(len(SEQUENCES), p=[share for _, share in SEQUENCES]))
     fine = float(rng.uniform(*VOXEL_MM))
     through = float(rng.uniform(*THICK_MM)) if rng.random() < THICK_SHARE else fine
-    course = ("any", "mixed")[int(rng.integers(2))]
+    course = COURSES[int(rng.choice(len(COURSES), p=[share for _, share in COURSES]))][0]
     visits = int(rng.integers(3, 6))
     return PatientPlan(number, visits, course, SEQUENCES[choice][0], (fine, fine, through), motion=False), brain
 

@@ -169,8 +169,8 @@ def _grown(plan: PatientPlan, brain: Anatomy, rng: np.random.Generator) -> _Head
 
 
 def _look(plan: PatientPlan, growth: Growth, rng: np.random.Generator) -> Look:
-    """Named courses enhance, and lesions that meet have no oedema, which would have met before them."""
-    look = draw_look(rng, enhancing=None if plan.course == "any" else True)
+    """Small named courses enhance, and lesions that meet have no oedema, which would have met before them."""
+    look = draw_look(rng, enhancing=None if plan.course in ("any", "large") else True)
     return replace(look, oedema_mm=0.0) if growth.meeting else look
 
 
