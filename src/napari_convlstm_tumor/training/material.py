@@ -26,7 +26,7 @@ HELD_OUT = (*HELD_OUT_SARCOMAS, *HELD_OUT_GLIOBLASTOMAS)
 STAGES = (
     (0.0, Stage((1, 1), (0.8, 0.0, 0.1, 0.1, 0.0, 0.0, 0.0))),
     (0.03, Stage((2, 3), (0.4, 0.2, 0.15, 0.1, 0.1, 0.05, 0.0))),
-    (0.12, Stage((2, 4), (0.36, 0.12, 0.16, 0.1, 0.2, 0.06, 0.0))),
+    (0.12, Stage((2, 4), (0.32, 0.1, 0.13, 0.08, 0.32, 0.05, 0.0))),
 )
 LAST_STAGE = ((0.0, STAGES[-1][1]),)
 # The forecast head alone: masks given at every visit, as where growth is measured, or a click carried on. From
