@@ -11,7 +11,7 @@ from napari_convlstm_tumor.errors import InputError, SettingsError
 from napari_convlstm_tumor.model import drawing, predict
 from napari_convlstm_tumor.model.card import save_model
 from napari_convlstm_tumor.model.device import pick_device
-from napari_convlstm_tumor.model.follow import follow, touching
+from napari_convlstm_tumor.model.follow import follow, surest, touching
 from napari_convlstm_tumor.model.network import GrowthNet, NetworkConfig
 from napari_convlstm_tumor.model.predict import visit_order
 from napari_convlstm_tumor.model.windows import Canvas, plan_windows, window_weight
@@ -218,3 +218,14 @@ def test_a_box_becomes_the_mean_of_the_network_and_its_ellipsoid():
     assert volume["?"] == pytest.approx(ellipsoid, rel=0.03)
     assert volume["no"] == pytest.approx(ellipsoid, rel=0.03)
     assert drawing.box_as_mask(box, sure, grid).mask.data.all()
+
+
+def test_places_that_the_wide_look_was_less_sure_of_are_left_out() -> None:
+    wide = np.zeros((2, 8, 8, 8), np.float32)
+    outlines = [np.zeros(wide.shape, dtype=bool) for _ in range(4)]
+    for n, sure in enumerate((0.8, 0.9, 0.5)):
+        outlines[n][:, 2 * n : 2 * n + 2] = True
+        wide[outlines[n]] = sure
+    assert surest(outlines, wide) == [0, 1]  # 0.5 is less than 0.65 of 0.9; the last outlines nothing
+    assert surest(outlines[2:], wide) == [0]  # alone it is the surest
+    assert surest(outlines[3:], wide) == [0]  # nothing at all: the answer stays empty

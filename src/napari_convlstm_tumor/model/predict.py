@@ -30,7 +30,7 @@ from napari_convlstm_tumor.model.drawing import (
     is_prompted,
     prompted_bounds,
 )
-from napari_convlstm_tumor.model.follow import follow, places_found
+from napari_convlstm_tumor.model.follow import follow, places_found, surest
 from napari_convlstm_tumor.model.network import (
     INTENSITY_LIMIT,
     forecast_geometry,
@@ -154,8 +154,11 @@ def _automatic(work: Workplace, aligned: AlignedSeries) -> Generator[float, None
         answers.append((yield from _prompted(work, aligned, (click,), low, high)))
     if not answers:
         return replace(answer, probability=np.zeros_like(answer.probability), outlined=None)
-    best = np.max([a.probability for a in answers], axis=0)
-    return replace(answers[0], probability=best, outlined=None)  # the largest lesion's features serve the forecast
+    kept = surest([a.probability >= 0.5 for a in answers], answer.probability)
+    best = np.max([answers[n].probability for n in kept], axis=0)
+    return replace(
+        answers[kept[0]], probability=best, outlined=None
+    )  # the largest lesion's features serve the forecast
 
 
 def _one_look(
