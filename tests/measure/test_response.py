@@ -130,7 +130,7 @@ def test_steroids_and_clinical_state_are_never_assumed() -> None:
 
 
 def test_what_is_recalled_is_never_settled_fact() -> None:
-    early = classify(cases.areas((0, 400), (40, 600)), "rano-2010", radiotherapy_end_day=0)[1]
+    early = classify(cases.areas((0, 400), (40, 600)), "rano-2.0-area", radiotherapy_end_day=0)[1]
     confirmed = classify(cases.areas((0, 400), (40, 200)), "rano-meningioma")[1]
     metastasis = classify(cases.diameters((0, 30), (60, 36)), "rano-bm")[1]
     assert all("recalled, not read in its source" in a.reason for a in (early, confirmed, metastasis))
