@@ -88,7 +88,7 @@ def confirm_progressions(case: Case, drafts: Sequence[Draft]) -> list[Draft]:
     """PD soon after radiotherapy, or every PD if asked for, is preliminary until a second one 4 weeks later.
 
     What confirms it (recalled for RANO 2.0, whose abstract asks for "a repeat MRI") is progression against the same
-    nadir on the later visit, with nothing better between. Under RANO 2010 size alone never confirms it within the window.
+    nadir on the later visit, with nothing better between. Under RANO 2010 size alone never confirms it in the window.
     """
     judged = list(drafts)
     open_ones: list[int] = []

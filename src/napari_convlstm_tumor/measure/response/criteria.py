@@ -201,7 +201,7 @@ RECIST = Criterion(
     clinical=False,
 )
 
-# Fleischner's >=2 mm and BTS's >25 % stand side by side in Thorax' comparison of both (table 1); clinical.md and the BTS
+# Fleischner's >=2 mm and BTS's >25 % stand side by side in Thorax' comparison (table 1); clinical.md and the BTS
 # recommendations say >=25 %, which is used. BTS's and NELSON's 25 % also in doi 10.1007/s00330-021-08302-0. Lung-RADS'
 # ">1.5 mm within a 12-month interval" was read in a copy of its text, not at the ACR.
 LUNG_VOLUME = LungCriterion(
