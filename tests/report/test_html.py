@@ -181,6 +181,38 @@ def test_a_full_page_says(full_page, said):
     assert said in text_of(full_page)
 
 
+def test_an_earlier_progression_stands_in_the_headline(full_page):
+    assert "first PD" not in text_of(full_page)  # the last visit is the first
+    analysis = a_full_analysis()
+    rows = [{"visit": n, "day": 60 * (n - 1), "category": c} for n, c in enumerate(("baseline", "PD", "SD"), start=1)]
+    report = replace(analysis.report, responses={"RANO 2.0": tuple(rows)})
+    assert "RANO 2.0 SD first PD: visit 2, day 60" in text_of(patient_html(replace(analysis, report=report)))
+
+
+def test_what_no_image_tells_is_said_once():
+    analysis = a_full_analysis()
+    rows = [
+        {"visit": 1, "category": "baseline", "missing": "dose at the baseline; clinical state"},
+        {"visit": 2, "category": "SD", "missing": "dose on this visit; dose at the baseline; clinical state"},
+    ]
+    page = patient_html(replace(analysis, report=replace(analysis.report, responses={"RANO 2.0": tuple(rows)})))
+    for words in ("dose at the baseline", "clinical state", "dose on this visit"):
+        assert page.count(f"<li>{words}</li>") == 1
+
+
+def test_bars_are_explained_when_only_later_volumes_have_them():
+    analysis = a_full_analysis()
+    visits = [{**row, **({"volume_low_mm3": None} if row["visit"] == 1 else {})} for row in analysis.report.visits]
+    page = patient_html(replace(analysis, report=replace(analysis.report, visits=tuple(visits))))
+    assert "Bars: 95 % interval of a volume." in text_of(page)
+
+
+def test_a_forecast_that_was_not_made_says_why():
+    why = "No gompertz forecast: it needs 3 visits."
+    rows = (*FORECASTS, {"method": "gompertz", "day": 180, "volume_mm3": None, "note": why})
+    assert why in text_of(patient_html(a_full_analysis(), forecasts=rows))
+
+
 def test_every_front_speed_is_called_a_median(full_page):
     """The forecast's sentence has the mean and says so (tests/steps/test_forecasting): two numbers for one name."""
     page = text_of(full_page)

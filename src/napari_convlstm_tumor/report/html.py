@@ -63,6 +63,7 @@ def patient_html(
         "why_criterion": report.provenance.get("response", {}).get("why", ""),
         "forecasts": rows,
         "forecast_note": analysis.prediction.forecast_note,
+        "with_bars": any(_number(row.get("volume_low_mm3")) is not None for row in visits),
         "chart": _chart(visits, lesions, rows, analysis.dated),
         "specks": len({row["lesion"] for row in report.lesions if row["state"] == "speck"}),
         "hidden_curves": max(0, len(lesions) - MOST_CURVES),
@@ -175,7 +176,7 @@ def _uncertain(analysis: Analysis, visits: Sequence[Row]) -> list[tuple[str, lis
     groups += [
         (
             f"{_criterion_name(name)}: not known from the images",
-            [s for row in rows for s in _sentences(row.get("missing"))],
+            [s for row in rows for m in _sentences(row.get("missing")) for s in m.split("; ")],
         )
         for name, rows in report.responses.items()
     ]

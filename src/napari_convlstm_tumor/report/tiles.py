@@ -76,11 +76,15 @@ def _visit_tile(analysis: Analysis, plane: slices.Plane, modality: str, t: int) 
 
 
 def _outlines(analysis: Analysis, plane: slices.Plane, t: int) -> list[slices.Outline]:
-    """Every lesion in the colour of its curve; the whole mask where lesions are not known."""
+    """Every lesion in the colour of its curve, with its number where there are several; the whole mask where lesions
+    are not known."""
     if analysis.lesions is None:
         return [slices.Outline(plane.cut(analysis.masks[t]) != 0, lesion_colour(1))]
-    labels = plane.cut(analysis.lesions[t])
-    return [slices.Outline(labels == n, lesion_colour(int(n))) for n in np.unique(labels[labels > 0])]
+    labels, several = plane.cut(analysis.lesions[t]), analysis.lesions.max() > 1
+    return [
+        slices.Outline(labels == n, lesion_colour(int(n)), name=str(n) if several else "")
+        for n in np.unique(labels[labels > 0])
+    ]
 
 
 def _map(analysis: Analysis, one: ChangeMap, plane: slices.Plane, modality: str) -> dict[str, Any]:
