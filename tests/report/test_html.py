@@ -200,6 +200,14 @@ def test_what_no_image_tells_is_said_once():
         assert page.count(f"<li>{words}</li>") == 1
 
 
+def test_the_change_in_the_headline_has_its_interval():
+    analysis = a_full_analysis()
+    known = {**analysis.report.provenance["summary"], "volume_change_percent": 46.2,
+             "volume_change_low_percent": -3.0, "volume_change_high_percent": 96.4}  # fmt: skip
+    report = replace(analysis.report, provenance={**analysis.report.provenance, "summary": known})
+    assert "+46 %, 95 % interval −3 to +96 %" in text_of(patient_html(replace(analysis, report=report)))
+
+
 def test_bars_are_explained_when_only_later_volumes_have_them():
     analysis = a_full_analysis()
     visits = [{**row, **({"volume_low_mm3": None} if row["visit"] == 1 else {})} for row in analysis.report.visits]
