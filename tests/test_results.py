@@ -7,6 +7,8 @@ from runpy import run_path
 import numpy as np
 import pytest
 
+from napari_convlstm_tumor.errors import InputError
+from napari_convlstm_tumor.io.write import write_nifti
 from napari_convlstm_tumor.results import load, save
 from napari_convlstm_tumor.settings import Settings
 
@@ -53,6 +55,16 @@ def test_lesions_of_every_visit_are_read_back(analysis, tmp_path):
         assert np.array_equal(read.data, made_.data)
         assert read.data.dtype == np.uint16
     assert back.source is None
+
+
+@pytest.mark.parametrize("name", ["growth_reliable", "log_growth_reliable"])
+def test_flags_of_another_shape_are_refused(analysis, tmp_path, name):
+    sure = np.ones(analysis.growth.shape, bool)
+    save(replace(analysis, reliable=sure, log_growth=analysis.growth, log_growth_reliable=sure), tmp_path / "out")
+    path = tmp_path / "out" / "series" / f"{name}.nii.gz"
+    write_nifti(path, sure[:1].astype(np.uint8), analysis.grid, last_axis_visits=True)
+    with pytest.raises(InputError, match=r"differ in shape or visits: \(1, 14, 12, 8\)"):
+        load(tmp_path / "out")
 
 
 def test_a_result_without_lesions_is_read(analysis, tmp_path):

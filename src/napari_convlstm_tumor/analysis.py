@@ -13,6 +13,27 @@ from napari_convlstm_tumor.series import FloatVolume, PatientFiles, Prediction, 
 from napari_convlstm_tumor.settings import Settings
 from napari_convlstm_tumor.volume import Grid, Volume
 
+FRONT_SPEED, LOG_GROWTH, LOG_JACOBIAN = "front speed", "log-growth", "log-Jacobian"
+
+
+@dataclass(frozen=True, eq=False)
+class ChangeMap:
+    """A map of the change since the visit before, (T, I, J, K) in ``unit``; NaN where undefined (visit 0: everywhere).
+
+    name: FRONT_SPEED, LOG_GROWTH or LOG_JACOBIAN. reliable: bool, more than measurement error; None = not known.
+    """
+
+    name: str
+    unit: str
+    values: FloatVolume
+    reliable: npt.NDArray[np.bool_] | None
+
+    def trusted(self, visit: int) -> FloatVolume:
+        """The values (I, J, K) of a 0-based visit that can be trusted, NaN elsewhere."""
+        if self.reliable is None:
+            return self.values[visit]
+        return np.where(self.reliable[visit], self.values[visit], np.float32(np.nan))
+
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
@@ -63,3 +84,17 @@ class Analysis:
     def growth_unit(self) -> str:
         """Unit of the growth map."""
         return "mm/month" if self.dated else "mm/visit"
+
+    @property
+    def change_maps(self) -> tuple[ChangeMap, ...]:
+        """The growth map, and those that were asked for besides."""
+        rate = "1/month" if self.dated else "1/visit"
+        asked = [
+            ChangeMap(name, rate, values, reliable)
+            for name, values, reliable in (
+                (LOG_GROWTH, self.log_growth, self.log_growth_reliable),
+                (LOG_JACOBIAN, self.log_jacobian, self.log_jacobian_reliable),
+            )
+            if values is not None
+        ]
+        return ChangeMap(FRONT_SPEED, self.growth_unit, self.growth, self.reliable), *asked

@@ -180,7 +180,7 @@ def _write_records(analysis: Analysis, folder: Path) -> None:
     write_text(folder / "visits.csv", visits_csv(analysis.report))
     write_text(folder / "lesions.csv", lesions_csv(analysis.report))
     forecasts = analysis.report.forecasts or None
-    write_text(folder / HTML_FILE, patient_html(analysis, reliable=analysis.reliable, forecasts=forecasts))
+    write_text(folder / HTML_FILE, patient_html(analysis, forecasts=forecasts))
     write_text(folder / REPORT_FILE, report_json(analysis.report))
     write_text(folder / RECIPE_FILE, _recipe(settings))
     write_json(folder / RUN_FILE, run_record(analysis))
@@ -247,12 +247,6 @@ def load(folder: Path) -> Analysis:
     prompts = read_saved_prompts(settings.prompts) if settings.prompts is not None else ()
     forecast, band = _volume(series / "forecast.nii.gz"), _volume(series / "forecast_band.nii.gz")
     lesions = _optional(series / "lesions.nii.gz")
-    for stack in (mask, probability, growth, lesions, *images.values()):
-        if stack is not None and stack.shape != (len(days), *grid.shape):
-            raise InputError(
-                f"The images in series/ of '{folder.name}' differ in shape or visits: {stack.shape} where "
-                f"{(len(days), *grid.shape)} is meant. Run the analysis again."
-            )
     prediction = Prediction(
         probability,
         days,
@@ -262,7 +256,7 @@ def load(folder: Path) -> Analysis:
         forecast_day=record["forecast"]["day"],
         forecast_note=record["forecast"]["note"],
     )
-    return Analysis(
+    analysis = Analysis(
         patient=str(record["patient"]),
         days=days,
         dated=dated,
@@ -287,6 +281,20 @@ def load(folder: Path) -> Analysis:
         prompts=prompts,
         provenance={k: record[k] for k in PROVENANCE_KEYS if k in record},
     )
+    _check_shapes(analysis, folder)
+    return analysis
+
+
+def _check_shapes(analysis: Analysis, folder: Path) -> None:
+    """Every stack has the visits and the grid of the result."""
+    meant = (len(analysis.days), *analysis.grid.shape)
+    maps = [stack for one in analysis.change_maps for stack in (one.values, one.reliable)]
+    for stack in (analysis.masks, analysis.prediction.probability, analysis.lesions, *analysis.images.values(), *maps):
+        if stack is not None and stack.shape != meant:
+            raise InputError(
+                f"The images in series/ of '{folder.name}' differ in shape or visits: {stack.shape} where {meant} is "
+                "meant. Run the analysis again."
+            )
 
 
 def _recipe(settings: dict[str, Any]) -> str:

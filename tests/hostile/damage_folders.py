@@ -12,6 +12,8 @@ healthy, save, second = files["healthy"], files["save"], files["second"]
 SHAPE, AFFINE, IMAGE = files["SHAPE"], files["AFFINE"], files["IMAGE"]
 TUMOR = np.zeros(SHAPE, np.uint8)
 TUMOR[8:14, 8:12, 5:9] = 1
+LABELS = TUMOR.copy()  # as BraTS has them: necrosis, edema, enhancing tumor
+LABELS[8:10, 8:12, 5:9], LABELS[12:14, 8:12, 5:9] = 2, 4
 
 
 def mask(data=TUMOR, affine=AFFINE):
@@ -161,7 +163,8 @@ FIRST, SECOND = "P,0,t1c,P/day-000/t1c.nii.gz,", "P,40,t1c,P/day-040/t1c.nii.gz,
 
 MASKS = [
     ("an empty mask", mask(np.zeros(SHAPE, np.uint8)), "read", ""),
-    ("labels 1, 2 and 4", mask(TUMOR * 4), "read", ""),
+    ("label 4 alone", mask(TUMOR * 4), "read", ""),
+    ("labels 1, 2 and 4", mask(LABELS), "told", "labels 1, 2, 4: all of them count as tumor"),
     ("a mask on another grid that overlaps", mask(np.ones((12, 10, 8), np.uint8), np.diag([2.0, 2, 4, 1])), "read", ""),
     ("a mask that lies elsewhere", mask(TUMOR, moved(500, 0, 0)), "refused", "The mask lies outside its image"),
     ("a mask half outside its image", mask(TUMOR, moved(12, 0, 0)), "told", "of the tumor lies outside the image"),

@@ -86,6 +86,24 @@ def test_what_counts_as_tumor(tmp_path, data, expected):
     np.testing.assert_array_equal(mask.data, expected)
 
 
+@pytest.mark.parametrize(
+    ("data", "labels"),
+    [
+        (ball() + 2 * ball(radius=1.5) + ball(at=(2, 2, 2), radius=1), "1, 3"),
+        (np.clip(RAMP, 0, 12), "1, 2, 3, 4, 5, 6, ..."),
+        (ball(4), None),
+        (ball(0.95, np.float32) - ball(0.3, np.float32, radius=1), None),
+    ],
+)
+def test_several_labels_are_told_once(tmp_path, caplog, data, labels):
+    with caplog.at_level(logging.WARNING):
+        for name in ("one", "two"):
+            read_mask(save(tmp_path / f"{name}.nii.gz", data), GRID)
+    said = {r.getMessage() for r in caplog.records}
+    assert len(said) == (labels is not None)  # the same words for both files
+    assert labels is None or f"has the labels {labels}: all of them count as tumor" in said.pop()
+
+
 def test_mask_keeps_its_own_grid(tmp_path):
     fine = AFFINE @ np.diag([0.5, 0.5, 1, 1])
     mask = read_mask(save(tmp_path / "mask.nii.gz", ball(), fine), GRID)

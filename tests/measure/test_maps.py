@@ -112,6 +112,17 @@ def test_nothing_is_reliable_where_registration_or_image_is_missing():
     assert np.isnan(log_growth(cut)[0][half == 0]).all()
 
 
+def test_log_growth_of_tumors_far_apart_divides_by_nothing():
+    """Between them a neighbourhood is empty to the last digit."""
+    before = np.zeros((120, 12, 12), bool)
+    before[2:6, 4:8, 4:8] = before[112:116, 4:8, 4:8] = True
+    after = before.copy()
+    after[60:64, 4:8, 4:8] = True
+    with np.errstate(all="raise", under="ignore"):
+        growth, _ = log_growth(VisitPair(before, after, (2.0, 2.0, 2.0), 30))
+    assert np.isfinite(growth[before]).all()
+
+
 def test_log_growth_of_a_small_tumor_is_its_growth_rate():
     small = grown((2.5, 3.5), (0.5, 0.5, 0.5), days=60)
     growth, _ = log_growth(small)

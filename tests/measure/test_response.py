@@ -123,6 +123,11 @@ def test_a_lesion_seen_before_the_baseline_is_not_new() -> None:
     assert classify(visits, "rano-bm", baseline=2)[2].category == "SD"
 
 
+def test_no_sign_on_a_change_that_rounds_to_zero() -> None:
+    same, less = (classify(cases.areas((0, 400), (60, now)), "rano-2010")[1] for now in (400, 399.9))
+    assert all("products 0 % against" in answer.reason for answer in (same, less))
+
+
 def test_steroids_and_clinical_state_are_never_assumed() -> None:
     for rule in SIZE_CRITERIA:
         missing = " ".join(classify(cases.diameters((0, 40), (60, 40)), rule.key)[1].missing)
@@ -130,7 +135,7 @@ def test_steroids_and_clinical_state_are_never_assumed() -> None:
 
 
 def test_what_is_recalled_is_never_settled_fact() -> None:
-    early = classify(cases.areas((0, 400), (40, 600)), "rano-2010", radiotherapy_end_day=0)[1]
+    early = classify(cases.areas((0, 400), (40, 600)), "rano-2.0-area", radiotherapy_end_day=0)[1]
     confirmed = classify(cases.areas((0, 400), (40, 200)), "rano-meningioma")[1]
     metastasis = classify(cases.diameters((0, 30), (60, 36)), "rano-bm")[1]
     assert all("recalled, not read in its source" in a.reason for a in (early, confirmed, metastasis))

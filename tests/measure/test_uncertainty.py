@@ -207,15 +207,16 @@ def test_scatter_beyond_the_measurement_widens_the_interval():
     assert specific_growth_rate(v, days, [3.0] * 4).high > both.high
 
 
-def test_doubling_time_has_ends_only_away_from_zero():
+def test_doubling_time_is_defined_only_away_from_zero():
     growing = growth_rate([Size(1000, 0.02), Size(2000, 0.02)], (0, 100))
     found = doubling_time(growing)
     assert found.value == pytest.approx(100)
     assert found.low == pytest.approx(math.log(2) / growing.high) and found.high > 100
     shrinking = doubling_time(growth_rate([Size(2000, 0.02), Size(1000, 0.02)], (0, 100)))
     assert shrinking.low < -100 < shrinking.high < 0
-    unclear = doubling_time(growth_rate([Size(1000, 0.02), Size(1010, 0.02)], (0, 100)))
-    assert (unclear.low, unclear.high) == (None, None)
+    assert doubling_time(growth_rate([Size(1000, 0.02), Size(1010, 0.02)], (0, 100))) is None
+    without_errors = doubling_time(specific_growth_rate([1000.0, 1010.0], [0, 100]))
+    assert without_errors.value > 6000 and (without_errors.low, without_errors.high) == (None, None)
     assert doubling_time(None) is None
     assert doubling_time(growth_rate([Size(5, 0.1), Size(5, 0.1)], (0, 1))) is None
 

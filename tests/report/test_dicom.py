@@ -293,6 +293,82 @@ def test_no_map_where_no_speed_is_known(patient, tmp_path):
     assert "growth-visit-02.dcm" not in write(patient, tmp_path / "out", analysis=unknown)
 
 
+# ---- maps on request ----
+
+RATES = {"log-growth": ("LOG_GROWTH", "/mo"), "log-jacobian": ("LOG_JACOBIAN", "/mo")}
+
+
+@pytest.fixture(scope="module")
+def with_rates(patient, tmp_path_factory):
+    """The analysis with all three maps, a third of whose voxels are reliable, and the paths of its objects."""
+    growth = patient.analysis.growth
+    sure = np.arange(growth.size).reshape(growth.shape) % 3 == 0
+    analysis = replace(
+        patient.analysis, reliable=sure, log_growth=growth / 8, log_growth_reliable=sure,
+        log_jacobian=np.nan_to_num(growth, nan=0.25), log_jacobian_reliable=sure,
+    )  # fmt: skip
+    return analysis, write(patient, tmp_path_factory.mktemp("rates") / "out", analysis=analysis)
+
+
+@pytest.mark.parametrize(("n", "name"), list(enumerate(("growth", *RATES))))
+def test_maps_hold_what_is_reliable_and_nothing_else(with_rates, n, name):
+    analysis, paths = with_rates
+    volume = hd.imread(paths[f"{name}-visit-02.dcm"]).get_volume(apply_real_world_transform=True)
+    affine = np.diag([-1.0, -1, 1, 1]) @ volume.affine
+    index = np.argwhere(np.isfinite(volume.array))
+    places = np.rint(analysis.grid.to_index(index @ affine[:3, :3].T + affine[:3, 3])).astype(int)
+    one = analysis.change_maps[n]
+    known = np.isfinite(one.values[1]) & one.reliable[1]
+    assert len(index) == np.count_nonzero(known) > 50
+    assert known[tuple(places.T)].all()
+    np.testing.assert_array_equal(volume.array[tuple(index.T)], one.values[1][tuple(places.T)])
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_rates_say_what_they_are_in_which_unit(patient, with_rates, name):
+    label, unit = RATES[name]
+    dataset = pydicom.dcmread(with_rates[1][f"{name}-visit-02.dcm"])
+    mapping = dataset.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0]
+    code = mapping.MeasurementUnitsCodeSequence[0]
+    assert (code.CodeValue, code.CodingSchemeDesignator) == (unit, "UCUM")
+    assert mapping.QuantityDefinitionSequence[0].ConceptCodeSequence[0].CodeValue == label == dataset.ContentLabel
+    source = source_of(patient, 0)
+    assert (dataset.FrameOfReferenceUID, dataset.PatientID) == (source[0].FrameOfReferenceUID, source[0].PatientID)
+    named = dataset.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+    assert {i.ReferencedSOPInstanceUID for i in named} <= {d.SOPInstanceUID for d in source}
+    assert "research use only" in dataset.SeriesDescription
+
+
+def test_series_of_maps_have_numbers_of_their_own(with_rates):
+    numbers = [int(pydicom.dcmread(p).SeriesNumber) for n, p in with_rates[1].items() if not n.startswith("seg")]
+    assert len(set(numbers)) == len(numbers) == 4
+
+
+def test_the_validator_finds_no_error_in_rates(with_rates):
+    for name in RATES:
+        assert errors_found(with_rates[1][f"{name}-visit-02.dcm"]) == []
+
+
+def test_a_slow_front_has_a_valid_window(patient, tmp_path):
+    slow = replace(patient.analysis, growth=patient.analysis.growth / 100)
+    path = write(patient, tmp_path / "out", analysis=slow)["growth-visit-02.dcm"]
+    assert errors_found(path) == []
+
+
+def test_a_map_that_is_nowhere_reliable_is_not_written(patient, tmp_path):
+    nowhere = replace(patient.analysis, reliable=np.zeros(patient.analysis.growth.shape, bool))
+    assert "growth-visit-02.dcm" not in write(patient, tmp_path / "out", analysis=nowhere)
+
+
+def test_rates_without_dates_are_per_visit(tmp_path):
+    made = make["build"]([make["write_visit"](tmp_path / f"v{t}", t) for t in range(2)], days=(0, 1), dated=False)
+    analysis = replace(made.analysis, log_growth=made.analysis.growth)
+    path = write(made, tmp_path / "out", analysis=analysis)["log-growth-visit-02.dcm"]
+    mapping = pydicom.dcmread(path).SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0]
+    assert mapping.MeasurementUnitsCodeSequence[0].CodeValue == "/{visit}"
+    assert errors_found(path) == []
+
+
 # ---- who and when ----
 
 

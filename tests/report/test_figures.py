@@ -127,6 +127,15 @@ def test_an_outline_has_its_colour_and_lies_around_the_tumor(scene):
     assert np.allclose([rows / scale, columns / scale], ends, atol=0.5)
 
 
+def test_the_name_of_an_outline_is_written_beside_it(scene):
+    image, mask, plane = scene
+    cut = plane.cut(mask) != 0
+    plain, named = (pixels(slice_png(image, plane, False, [Outline(cut, "#ff0000", name=n)])) for n in ("", "7"))
+    changed = np.argwhere(np.abs(plain - named).max(axis=2) > 0.1) * cut.shape[0] / plain.shape[0]
+    assert len(changed) > 20
+    assert changed[:, 1].min() >= np.nonzero(cut)[1].max()  # to the right of the tumor
+
+
 def test_growth_is_red_shrinkage_blue_and_what_is_unsure_grey(scene):
     image, mask, plane = scene
     growth = np.where(plane.cut(mask) != 0, 4.0, np.nan)

@@ -15,9 +15,9 @@ import pytest
 
 from napari_convlstm_tumor import RESEARCH_USE
 from napari_convlstm_tumor.analysis import Analysis
-from napari_convlstm_tumor.errors import InputError
 from napari_convlstm_tumor.report.html import index_html, patient_html
 from napari_convlstm_tumor.report.tables import build_report
+from napari_convlstm_tumor.report.tiles import _painted
 from napari_convlstm_tumor.series import NO_DATES, Prediction, Registration
 from napari_convlstm_tumor.volume import Grid, Volume
 
@@ -109,7 +109,7 @@ def a_full_analysis():
     prediction = replace(
         analysis.prediction, forecast=ball((16, 16, 15), 7).astype(np.float32), forecast_day=180, forecast_note="Why."
     )
-    return replace(analysis, report=report, prediction=prediction)
+    return replace(analysis, report=report, prediction=prediction, reliable=analysis.growth > 3)
 
 
 FORECASTS = (
@@ -121,7 +121,7 @@ FORECASTS = (
 @pytest.fixture(scope="module")
 def full_page():
     analysis = a_full_analysis()
-    return patient_html(analysis, reliable=analysis.growth > 3, forecasts=FORECASTS)
+    return patient_html(analysis, forecasts=FORECASTS)
 
 
 class Words(HTMLParser):
@@ -181,6 +181,46 @@ def test_a_full_page_says(full_page, said):
     assert said in text_of(full_page)
 
 
+def test_an_earlier_progression_stands_in_the_headline(full_page):
+    assert "first PD" not in text_of(full_page)  # the last visit is the first
+    analysis = a_full_analysis()
+    rows = [{"visit": n, "day": 60 * (n - 1), "category": c} for n, c in enumerate(("baseline", "PD", "SD"), start=1)]
+    report = replace(analysis.report, responses={"RANO 2.0": tuple(rows)})
+    assert "RANO 2.0 SD first PD: visit 2, day 60" in text_of(patient_html(replace(analysis, report=report)))
+
+
+def test_what_no_image_tells_is_said_once():
+    analysis = a_full_analysis()
+    rows = [
+        {"visit": 1, "category": "baseline", "missing": "dose at the baseline; clinical state"},
+        {"visit": 2, "category": "SD", "missing": "dose on this visit; dose at the baseline; clinical state"},
+    ]
+    page = patient_html(replace(analysis, report=replace(analysis.report, responses={"RANO 2.0": tuple(rows)})))
+    for words in ("dose at the baseline", "clinical state", "dose on this visit"):
+        assert page.count(f"<li>{words}</li>") == 1
+
+
+def test_the_change_in_the_headline_has_its_interval():
+    analysis = a_full_analysis()
+    known = {**analysis.report.provenance["summary"], "volume_change_percent": 46.2,
+             "volume_change_low_percent": -3.0, "volume_change_high_percent": 96.4}  # fmt: skip
+    report = replace(analysis.report, provenance={**analysis.report.provenance, "summary": known})
+    assert "+46 %, 95 % interval −3 to +96 %" in text_of(patient_html(replace(analysis, report=report)))
+
+
+def test_bars_are_explained_when_only_later_volumes_have_them():
+    analysis = a_full_analysis()
+    visits = [{**row, **({"volume_low_mm3": None} if row["visit"] == 1 else {})} for row in analysis.report.visits]
+    page = patient_html(replace(analysis, report=replace(analysis.report, visits=tuple(visits))))
+    assert "Bars: 95 % interval of a volume." in text_of(page)
+
+
+def test_a_forecast_that_was_not_made_says_why():
+    why = "No gompertz forecast: it needs 3 visits."
+    rows = (*FORECASTS, {"method": "gompertz", "day": 180, "volume_mm3": None, "note": why})
+    assert why in text_of(patient_html(a_full_analysis(), forecasts=rows))
+
+
 def test_every_front_speed_is_called_a_median(full_page):
     """The forecast's sentence has the mean and says so (tests/steps/test_forecasting): two numbers for one name."""
     page = text_of(full_page)
@@ -214,9 +254,54 @@ def test_the_own_forecast_is_a_ratio_of_voxels_on_the_last_volume():
     assert f"Forecast for day 180 {ml:.2f} mL without a band of its error" in text_of(patient_html(analysis))
 
 
-def test_a_reliability_mask_of_another_shape_is_refused():
-    with pytest.raises(InputError, match=r"reliability mask has shape \(2, 2\)"):
-        patient_html(an_analysis(), reliable=np.ones((2, 2), bool))
+# ---- maps on request ----
+
+
+def with_rates(analysis):
+    """Log-growth on the tumor, half of it reliable; log-Jacobian in the whole image, reliable at one voxel far away."""
+    log_growth = np.where(analysis.masks > 0, np.float32(0.2), np.float32(np.nan))
+    half = np.arange(SHAPE[2]) < 15
+    jacobian, sure = np.full(analysis.masks.shape, 0.4, np.float32), np.zeros(analysis.masks.shape, bool)
+    log_growth[0] = jacobian[0] = np.nan
+    sure[1:, 24, 24, 15] = True
+    return replace(
+        analysis, log_growth=log_growth, log_growth_reliable=(analysis.masks > 0) & half,
+        log_jacobian=jacobian, log_jacobian_reliable=sure,
+    )  # fmt: skip
+
+
+def test_maps_are_shown_when_they_were_asked_for():
+    page = patient_html(with_rates(an_analysis()))
+    assert read(page).tags.count("img") == 3 + 3 * (2 + 1) + 1  # visits; tiles and colour bar of each map; curve
+    text = text_of(page)
+    for said in (
+        "Log-growth map",
+        "Log-Jacobian map",
+        "+10.5 % a month",
+        "averages over about 12 mm",
+        "pulled towards",
+    ):
+        assert said in text
+    analysis = with_rates(an_analysis())
+    for t in (1, 2):
+        share = (analysis.log_growth_reliable[t].sum()) / analysis.masks[t].sum()
+        assert f"reliable in {100 * share:.0f} % of the tumor" in text
+    assert text.count("reliable in 0 % of the tumor") == 2
+    asked_for = patient_html(an_analysis())
+    assert "Log-growth" not in asked_for and "Log-Jacobian" not in asked_for
+
+
+def test_rates_without_dates_are_per_visit():
+    text = text_of(patient_html(with_rates(an_analysis(dated=False))))
+    assert text.count("+10.5 % a visit") == 2 and "a month" not in text
+
+
+def test_an_unreliable_log_jacobian_is_grey_in_the_tumor_and_clear_outside():
+    analysis = with_rates(an_analysis())
+    painted = np.isfinite(_painted(analysis, analysis.change_maps[2])[1])
+    either = (analysis.masks[0] | analysis.masks[1]) > 0
+    assert np.array_equal(painted, either | analysis.log_jacobian_reliable[1])
+    assert painted.sum() == either.sum() + 1
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,13 @@ def test_the_default_comes_first_and_makes_the_map():
     assert all(row["note"] == "" for row in found.rows)
 
 
+def test_a_motion_that_no_voxel_shows_is_said():
+    assert "half a voxel" not in ahead().prediction.forecast_note
+    still = ahead((8, 8, 8))
+    assert "0.0 mm, less than half a voxel: its outline is that of the last visit" in still.prediction.forecast_note
+    assert np.array_equal(still.prediction.forecast >= 0.5, ball(GRID, MIDDLE, 8) > 0)
+
+
 def test_volumes_ahead_are_in_proportion_to_the_visits_own():
     plain = ahead()
     double = ahead(volumes=[2 * 8.0 * ball(GRID, MIDDLE, r).sum() for r in (6, 8, 10)])

@@ -244,15 +244,11 @@ def _growth_layer(analysis: Analysis, shown: Shown) -> LayerData:
 def _rate_layers(analysis: Analysis, shown: Shown) -> list[LayerData]:
     """Log-growth and log-Jacobian rate where they were asked for, and drawn only where they are reliable: grey for the
     rest would hide the whole body. Hidden at first, one map at a time."""
-    shown = replace(shown, kind="rate", unit="1/month" if analysis.dated else "1/visit")
     layers = []
-    for name, rate, reliable in (
-        ("log-growth", analysis.log_growth, analysis.log_growth_reliable),
-        ("log-Jacobian", analysis.log_jacobian, analysis.log_jacobian_reliable),
-    ):
-        if rate is not None and reliable is not None:
-            layers.append(_map_layer(name, np.where(reliable, rate, np.float32(np.nan)), shown))
-            layers[-1][1]["visible"] = False
+    for one in analysis.change_maps[1:]:
+        values = np.stack([one.trusted(t) for t in range(len(analysis.days))])
+        layers.append(_map_layer(one.name, values, replace(shown, kind="rate", unit=one.unit)))
+        layers[-1][1]["visible"] = False
     return layers
 
 

@@ -71,7 +71,7 @@ def _report(editor: Editor, folder: Path) -> list[Path]:
     analysis = editor.analysis
     path = folder / f"{analysis.patient}-report.html"
     forecasts = analysis.report.forecasts or None
-    write_text(path, patient_html(analysis, reliable=analysis.reliable, forecasts=forecasts))
+    write_text(path, patient_html(analysis, forecasts=forecasts))
     return [path]
 
 

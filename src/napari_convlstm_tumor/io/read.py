@@ -25,6 +25,8 @@ FEWEST_SLICES = 3
 LOWEST_CT_HU = -50.0
 # A label volume names a few tissues or lesions; more values than this is an image by mistake.
 MOST_LABELS = 100
+# So many labels are named in a warning.
+MOST_SHOWN = 6
 # A map of probabilities is nearly decided: it reaches 0.9 somewhere, and of the voxels above 0.1 fewer than
 # half lie between 0.25 and 0.75. An image scaled to 0..1 is not like that, and a cut at 0.5 through it would
 # be no tumor.
@@ -65,7 +67,9 @@ def read_mask(path: Path, image_grid: Grid, image_paths: Sequence[Path] = ()) ->
     with about(path.name):
         if is_single_file(path):
             stored = read_single(path, dtype=None)
-            mask = Volume(_binary(finite(stored.data, path.name, fill=0)), stored.grid)
+            labels = finite(stored.data, path.name, fill=0)
+            mask = Volume(_binary(labels), stored.grid)
+            _warn_labels(labels)
         else:
             dicom_images = [p for p in image_paths if not is_single_file(p)]
             mask = read_dicom_mask(path, image_grid, dicom_images)
@@ -191,6 +195,19 @@ def _binary(data: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
             "It looks like an image: give the mask."
         )
     return (data > 0).astype(np.uint8)
+
+
+def _warn_labels(data: npt.NDArray[Any]) -> None:
+    """Labels may be kinds of tissue: what counts must not go unsaid. Without the file's name: said once for all."""
+    found = np.unique(data[data > 0])
+    if len(found) < 2 or np.any(found != np.rint(found)):
+        return
+    shown = ", ".join(f"{label:g}" for label in found[:MOST_SHOWN]) + (", ..." if len(found) > MOST_SHOWN else "")
+    _log.warning(
+        "The mask has the labels %s: all of them count as tumor, in volumes and response too, also if one stands for "
+        "edema, necrosis or a cavity. Give a mask of what is to be measured.",
+        shown,
+    )
 
 
 def _refuse_unclear(positive: npt.NDArray[Any], high: float) -> None:

@@ -142,7 +142,8 @@ def log_growth(pair: VisitPair) -> tuple[FloatVolume, BoolVolume]:
         return growth, reliable
     before, after = (_neighbourhood(m[box], pair.spacing_mm) for m in (start, end))
     known = (start | end)[box] & (np.minimum(before, after) >= SMALLEST_FILLING)
-    change = np.log(after / before, out=np.full(before.shape, np.nan), where=known)
+    change = np.full(before.shape, np.nan)
+    change[known] = np.log(after[known] / before[known])
     boundary = np.hypot(
         *(
             _log_error(m[box], v, pair, sd)

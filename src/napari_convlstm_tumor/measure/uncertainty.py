@@ -336,15 +336,18 @@ def expansion_mm_per_year(volumes: Sequence[Size | None], days: Sequence[float])
 
 
 def doubling_time(rate: Rate | None) -> Interval | None:
-    """Doubling time in days (negative = halving) of a growth rate per day; None at a rate of zero.
+    """Doubling time in days (negative = halving) of a growth rate per day; without ends when the rate has none.
 
-    Without ends where the interval of the rate holds zero: that of the doubling time then runs through infinity.
+    None where the interval of the rate holds zero: that of the doubling time then runs through infinity, and a tumor of
+    which nobody knows whether it grows or shrinks has no time to double in.
     """
     value = None if rate is None else vdt_days(rate.value)
     if rate is None or value is None:
         return None
-    if rate.low is None or rate.high is None or rate.low <= 0 <= rate.high:
+    if rate.low is None or rate.high is None:
         return Interval(value)
+    if rate.low <= 0 <= rate.high:
+        return None
     return Interval(value, vdt_days(rate.high), vdt_days(rate.low))
 
 

@@ -1,4 +1,4 @@
-"""A patient's result as DICOM objects beside the source studies: SEG per visit, growth maps, one measurement report.
+"""A patient's result as DICOM objects beside the source studies: SEG per visit, maps of change, one measurement report.
 
 Only for visits that were read from DICOM. See docs/dicom-output.md.
 """
@@ -25,7 +25,7 @@ from napari_convlstm_tumor.volume import Volume
 if TYPE_CHECKING:
     from napari_convlstm_tumor.report.dicom_common import Origin
 
-OWN_NAMES = re.compile(r"(?:seg-visit|growth-visit)-\d+\.dcm|measurements\.dcm")
+OWN_NAMES = re.compile(r"(?:seg|growth|log-growth|log-jacobian)-visit-\d+\.dcm|measurements\.dcm")
 # The image that carries a visit, as in prepare/preprocess: of several on one grid, the objects refer to this one.
 SOURCE_ORDER = ("t1c", "t1", "flair", "t2", "ct", "other")
 LONGEST_PSEUDONYM = 64
@@ -38,7 +38,7 @@ def write_dicom(
     folder: Path,
     pseudonym: str | None = None,
 ) -> list[Path]:
-    """Write seg-visit-NN.dcm, growth-visit-NN.dcm and measurements.dcm into ``folder``; returns their paths.
+    """Write seg-visit-NN.dcm, growth-visit-NN.dcm (and the maps asked for) and measurements.dcm; returns their paths.
 
     native_labels: per visit the lesion id (0 outside) of every voxel of ``analysis.native_masks``, (I, J, K) unsigned
     integers on its grid. The objects carry the source's patient, study and frame of reference, so that an archive files
@@ -124,13 +124,13 @@ def _build(
 ) -> Mapping[str, Any]:
     """File name -> dataset."""
     from napari_convlstm_tumor.report.dicom_common import Origin
-    from napari_convlstm_tumor.report.dicom_map import growth_map
+    from napari_convlstm_tumor.report.dicom_map import maps_of_change
     from napari_convlstm_tumor.report.dicom_sr import measurement_report
 
     origin = Origin(analysis, sources, anonymous)
     try:
         segs = _segmentations(origin, files, labels)
-        maps = [growth_map(origin, t) for t in range(1, len(sources))]
+        maps = maps_of_change(origin)
         report = measurement_report(origin, segs)
     except (AttributeError, TypeError, ValueError) as error:
         raise InputError(
@@ -138,8 +138,7 @@ def _build(
             f"({type(error).__name__}). Export the series again from the archive."
         ) from error
     named = {f"seg-visit-{t:02d}.dcm": seg for t, seg in enumerate(segs, start=1)}
-    named |= {f"growth-visit-{t:02d}.dcm": one for t, one in enumerate(maps, start=2)}
-    return {name: one for name, one in named.items() if one is not None} | {"measurements.dcm": report}
+    return {name: seg for name, seg in named.items() if seg is not None} | maps | {"measurements.dcm": report}
 
 
 def _segmentations(origin: Origin, files: PatientFiles, labels: Sequence[Volume]) -> list[Any | None]:

@@ -36,6 +36,8 @@ VDE = ("VDE", SCHEME, "Velocity of diametric expansion")
 SGR = ("SGR", SCHEME, "Specific growth rate")
 VDT = ("VDT", SCHEME, "Volume doubling time")
 SPEED = ("FRONT_SPEED", SCHEME, "Speed of the tumor front")
+LOG_VOLUME = ("LOG_GROWTH", SCHEME, "Rate of the logarithm of the tumor volume nearby")
+JACOBIAN = ("LOG_JACOBIAN", SCHEME, "Rate of the logarithm of the tissue volume")
 QUANTITIES = (
     Quantity("volume", "mm3", ("118565006", "SCT", "Volume"), "mm3", "cubic millimeter"),
     Quantity("longest_axial", "mm", ("103339001", "SCT", "Long axis"), "mm", "millimeter"),

@@ -14,12 +14,10 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-import numpy.typing as npt
 from jinja2 import Environment, PackageLoader, Undefined
 
 from napari_convlstm_tumor import RESEARCH_USE, __version__
 from napari_convlstm_tumor.analysis import Analysis
-from napari_convlstm_tumor.errors import InputError
 from napari_convlstm_tumor.measure.response import CRITERIA
 from napari_convlstm_tumor.report.figures import Chart, Curve, Point, lesion_colour, volume_chart
 from napari_convlstm_tumor.report.tables import UNDATED_NAMES, UNDEFINED
@@ -41,18 +39,13 @@ def patient_html(
     analysis: Analysis,
     *,
     show_patient: bool = False,
-    reliable: npt.NDArray[np.bool_] | None = None,
     forecasts: Sequence[Row] | None = None,
 ) -> str:
     """The page of one patient.
 
-    show_patient: print the patient's name, which is left out otherwise. reliable: (T, I, J, K), False where the growth
-    map is within its measurement error (drawn grey). forecasts: rows method, day, volume_mm3, volume_low_mm3,
-    volume_high_mm3, the one to trust first; by default the volume of the prediction's own forecast. Raises InputError
-    when ``reliable`` has another shape than the growth map.
+    show_patient: print the patient's name, which is left out otherwise. forecasts: rows method, day, volume_mm3,
+    volume_low_mm3, volume_high_mm3, the one to trust first; by default the volume of the prediction's own forecast.
     """
-    if reliable is not None and reliable.shape != analysis.growth.shape:
-        raise InputError(f"The reliability mask has shape {reliable.shape}, the growth map {analysis.growth.shape}.")
     report = analysis.report
     visits = [_dated_names(row) for row in report.visits]
     rows = _own_forecast(analysis) if forecasts is None else list(forecasts)
@@ -70,6 +63,7 @@ def patient_html(
         "why_criterion": report.provenance.get("response", {}).get("why", ""),
         "forecasts": rows,
         "forecast_note": analysis.prediction.forecast_note,
+        "with_bars": any(_number(row.get("volume_low_mm3")) is not None for row in visits),
         "chart": _chart(visits, lesions, rows, analysis.dated),
         "specks": len({row["lesion"] for row in report.lesions if row["state"] == "speck"}),
         "hidden_curves": max(0, len(lesions) - MOST_CURVES),
@@ -77,7 +71,7 @@ def patient_html(
         "uncertain": _uncertain(analysis, visits),
         "model": analysis.prediction.model,
         "provenance": analysis.provenance,
-        **pictures(analysis, reliable),
+        **pictures(analysis),
     }
     return _render("patient.html", context)
 
@@ -182,7 +176,7 @@ def _uncertain(analysis: Analysis, visits: Sequence[Row]) -> list[tuple[str, lis
     groups += [
         (
             f"{_criterion_name(name)}: not known from the images",
-            [s for row in rows for s in _sentences(row.get("missing"))],
+            [s for row in rows for m in _sentences(row.get("missing")) for s in m.split("; ")],
         )
         for name, rows in report.responses.items()
     ]

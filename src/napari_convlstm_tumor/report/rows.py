@@ -255,7 +255,7 @@ def summary(course: Course) -> dict[str, Any]:
 
     Each rate is a least-squares slope: {"value", "standard_error", "low", "high"}, the last three (the 95 %
     interval) None where they cannot be known; None as a whole where undefined. A doubling time has no standard error,
-    and no interval when that of the growth rate holds zero: it would run through infinity.
+    and is None when the interval of the growth rate holds zero: its own would run through infinity.
     """
     last = len(course.days) - 1
     sgr = course.growth_rate(0, last)

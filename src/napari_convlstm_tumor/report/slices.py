@@ -79,12 +79,16 @@ class Plane:
 
 @dataclass(frozen=True, eq=False)
 class Outline:
-    """A mask (rows, columns) drawn as a line; a thick one has a black edge, so that it shows on white tissue."""
+    """A mask (rows, columns) drawn as a line; a thick one has a black edge, so that it shows on white tissue.
+
+    name: written beside it.
+    """
 
     mask: npt.NDArray[np.bool_]
     colour: str
     dashed: bool = False
     thick: bool = True
+    name: str = ""
 
 
 # ---- which slice ----
@@ -239,6 +243,17 @@ def _draw(axes: Axes, outline: Outline) -> None:
     lines = axes.contour(columns, rows, padded, [0.5], colors=[outline.colour], linewidths=width, linestyles=style)
     if outline.thick and not outline.dashed:
         lines.set_path_effects([withStroke(linewidth=2.2, foreground="black")])
+    if outline.name:
+        _write_name(axes, outline)
+
+
+def _write_name(axes: Axes, outline: Outline) -> None:
+    """The name at the upper right of the mask, or at its upper left where the picture ends."""
+    rows, columns = np.nonzero(outline.mask)
+    fits = columns.max() < 0.9 * outline.mask.shape[1]
+    place = (columns.max() + 1, "left") if fits else (columns.min() - 1, "right")
+    text = axes.text(place[0], rows.min(), outline.name, color=outline.colour, fontsize=10, weight="bold", ha=place[1])
+    text.set_path_effects([withStroke(linewidth=2, foreground="black")])
 
 
 def _mark(axes: Axes, shape: tuple[int, ...], plane: Plane) -> None:

@@ -182,6 +182,10 @@ def _note(chosen: MaskForecast, around: Band | None, calibration: Calibration) -
     speed = chosen.motion_mm / chosen.horizon_days * DAYS_PER_MONTH
     said = f"Mean speed of the front: {speed:+.2f} mm/month (the tables give the median); forecast: it moves on at "
     said += f"that mean for {chosen.horizon_days:.0f} days."
+    if abs(chosen.motion_mm) < min(chosen.spacing_mm) / 2:
+        said += (
+            f" That is {abs(chosen.motion_mm):.1f} mm, less than half a voxel: its outline is that of the last visit."
+        )
     if around is None:
         return said
     return f"{said} Band: {calibration.level:.0%}, calibrated on simulated patients."

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from napari_convlstm_tumor.measure.response.criteria import Criterion
+from napari_convlstm_tumor.measure.response.criteria import EARLY_PROGRESSION_DAYS, Criterion
 from napari_convlstm_tumor.measure.response.inputs import Clinical, LesionMeasure, VisitMeasure
 from napari_convlstm_tumor.measure.response.sizes import (
     Origins,
@@ -154,9 +154,21 @@ class Case:
         """Those of the visits that can be evaluated."""
         return [i for i in visits if not self.trouble(i)]
 
+    def compared(self, i: int) -> list[int]:
+        """Visits that a progression on visit i is measured against: those since the baseline that can be evaluated;
+        under RANO 2010 those since radiotherapy, where there is one (PMC4530825 table I)."""
+        since, end = self.usable(range(self.base, i)), self.radiotherapy_end_day
+        if self.rule.early_confirms is not False or end is None:
+            return since
+        return [j for j in since if self.visits[j].day >= end] or since
+
     def nadir(self, part: Part, i: int) -> int:
-        """The visit since the baseline and before i on which the part was smallest; the first of equals."""
-        return min(self.usable(range(self.base, i)), key=lambda j: part.sizes[j].total)
+        """The visit to compare with on which the part was smallest; the first of equals."""
+        return min(self.compared(i), key=lambda j: part.sizes[j].total)
+
+    def nadir_name(self, i: int) -> str:
+        """What to call it: not every visit since the baseline may count."""
+        return "nadir" if self.compared(i) == self.usable(range(self.base, i)) else "nadir since radiotherapy"
 
     def total(self, i: int) -> float:
         """Sum over all targets."""
@@ -170,11 +182,11 @@ class Case:
         """What a person entered for the visit."""
         return self.clinical[i] if self.clinical else None
 
-    def is_early(self, i: int, days: int) -> bool:
-        """Whether visit i lies within so many days after radiotherapy; False when its end is not known."""
-        if self.radiotherapy_end_day is None or not self.dated:
+    def is_early(self, i: int) -> bool:
+        """Whether progression on visit i may be an effect of radiotherapy; False when its end is not known."""
+        if self.rule.early_confirms is None or self.radiotherapy_end_day is None or not self.dated:
             return False
-        return 0 <= self.visits[i].day - self.radiotherapy_end_day <= days
+        return 0 <= self.visits[i].day - self.radiotherapy_end_day < EARLY_PROGRESSION_DAYS
 
 
 def baseline_of(rule: Criterion, days: Sequence[int], chosen: int | None, radiotherapy_end_day: int | None) -> int:

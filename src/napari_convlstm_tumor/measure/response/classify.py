@@ -27,6 +27,8 @@ from napari_convlstm_tumor.measure.response.missing import missing_of
 from napari_convlstm_tumor.measure.response.size_rules import judge_sizes, relative
 from napari_convlstm_tumor.measure.response.words import NAMES, UNITS, amounts, lesions, listed, number
 
+ALONE_NO_PD = "less than 12 weeks after radiotherapy that alone is no progression"
+
 
 def classify(
     visits: Sequence[VisitMeasure],
@@ -70,13 +72,16 @@ def _judge(case: Case, i: int, earlier: Sequence[Draft]) -> Draft:
         return Draft(i, NE, f"the baseline of {case.when(case.base)} cannot be used: {case.trouble(case.base)}")
     if i == case.base:
         return Draft(i, BASELINE, _baseline_words(case), unchecked=("targets",))
-    return (
+    draft = (
         _new_lesions(case, i)
         or _entered(case, i)
         or _unusable(case, i)
         or _returned(case, i, earlier)
         or _by_size(case, i)
     )
+    if not _worse_early(case, i):
+        return draft
+    return replace(draft, words=f"{draft.words}; clinical deterioration, as entered: {ALONE_NO_PD}")
 
 
 def _new_lesions(case: Case, i: int) -> Draft | None:
@@ -110,9 +115,16 @@ def _entered(case: Case, i: int) -> Draft | None:
         return None
     if entered.non_target_progression:
         return Draft(i, PD, "unequivocal progression of non-target disease, as entered by a reader")
-    if case.rule.clinical and entered.status == "worse":
+    if case.rule.clinical and entered.status == "worse" and not case.is_early(i):
         return Draft(i, PD, "clinical deterioration, as entered", from_images=False)
     return None
+
+
+def _worse_early(case: Case, i: int) -> bool:
+    """Clinical deterioration so soon after radiotherapy that alone it is no progression (PMC4530825 table I; the
+    abstract of RANO 2.0: a repeat MRI or histopathology is required)."""
+    entered = case.entered(i)
+    return entered is not None and entered.status == "worse" and case.is_early(i)
 
 
 def _unusable(case: Case, i: int) -> Draft | None:
@@ -163,17 +175,43 @@ def _without_targets(case: Case, i: int) -> Draft:
 
 def _weigh_clinical(case: Case, draft: Draft) -> Draft:
     """Steroids: none at CR, no more than at the baseline for any response. Not known = not weighed, said elsewhere."""
-    if not case.rule.clinical or draft.category not in (CR, PR, MR):
+    if not case.rule.clinical:
         return draft
-    now, base = case.entered(draft.visit), case.entered(case.base)
-    dose = now.steroid_mg_per_day if now else None
-    before = base.steroid_mg_per_day if base else None
-    if dose is not None and before is not None and dose > before:
-        why = f"steroids were raised ({number(before)} -> {number(dose)} mg/day): by size {draft.category}"
-        return replace(draft, category=SD, words=f"{why}; {draft.words}")
+    dose, before = _dose(case, draft.visit), _dose(case, case.base)
+    raised = dose is not None and before is not None and dose > before
+    change = f"steroids were raised ({number(before or 0)} -> {number(dose or 0)} mg/day)"
+    if draft.category == SD and raised:
+        return replace(draft, words=f"{draft.words}; {change}: not settled as stable until the dose is back")
+    if draft.category == PD:
+        return _weigh_lowered(case, draft)
+    if draft.category not in (CR, PR, MR):
+        return draft
+    if raised:
+        return replace(draft, category=SD, words=f"{change}: by size {draft.category}; {draft.words}")
+    if _worse_early(case, draft.visit):
+        return replace(draft, category=SD, words=f"clinically worse: by size {draft.category}; {draft.words}")
     if draft.category == CR and dose:
         return replace(draft, category=PR, words=f"no CR on steroids ({number(dose)} mg/day); {draft.words}")
     return draft
+
+
+def _dose(case: Case, i: int) -> float | None:
+    entered = case.entered(i)
+    return None if entered is None else entered.steroid_mg_per_day
+
+
+def _weigh_lowered(case: Case, draft: Draft) -> Draft:
+    """RANO 2010: growth counts "on stable or increasing doses of corticosteroids" (PMC4530825 table I)."""
+    if case.rule.early_confirms is not False:
+        return draft
+    nadir = case.nadir(case.parts[0], draft.visit)
+    dose, before = _dose(case, draft.visit), _dose(case, nadir)
+    if dose is None or before is None or dose >= before:
+        return draft
+    change = f"steroids were lowered since {case.when(nadir)} ({number(before)} -> {number(dose)} mg/day)"
+    return replace(
+        draft, words=f"{draft.words}; {change}: RANO 2010 asks for a stable or raised dose, a reader must judge"
+    )
 
 
 def _hold(case: Case, draft: Draft, earlier: Sequence[Draft]) -> Draft:
@@ -222,7 +260,7 @@ def _response(case: Case, draft: Draft) -> Response:
     i = draft.visit
     measured = bool(case.parts) and i >= case.base and not case.trouble(case.base) and not case.trouble(i)
     compared = measured and i > case.base
-    usable = case.usable(range(case.base, i)) if compared else []
+    usable = case.compared(i) if compared else []
     nadir = min(usable, key=case.total) if usable else None
     notes = [
         f"recalled, not read in its source: {case.rule.unchecked[k]}"

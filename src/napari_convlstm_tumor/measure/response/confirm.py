@@ -11,7 +11,6 @@ from napari_convlstm_tumor.measure.response.criteria import (
     BEFORE_BASELINE,
     CONFIRMATION_DAYS,
     CR,
-    EARLY_PROGRESSION_DAYS,
     MR,
     NE,
     PD,
@@ -88,8 +87,8 @@ def _apart(case: Case, a: Draft, b: Draft) -> int:
 def confirm_progressions(case: Case, drafts: Sequence[Draft]) -> list[Draft]:
     """PD soon after radiotherapy, or every PD if asked for, is preliminary until a second one 4 weeks later.
 
-    What confirms it (recalled: EARLY_PROGRESSION_DAYS) is progression against the same nadir on the later visit, with
-    nothing better between. Under RANO 2010 size alone never confirms it within the window.
+    What confirms it (recalled for RANO 2.0, whose abstract asks for "a repeat MRI") is progression against the same
+    nadir on the later visit, with nothing better between. Under RANO 2010 size alone never confirms it in the window.
     """
     judged = list(drafts)
     open_ones: list[int] = []
@@ -108,7 +107,7 @@ def confirm_progressions(case: Case, drafts: Sequence[Draft]) -> list[Draft]:
 
 
 def _progression(case: Case, judged: list[Draft], open_ones: Sequence[int], draft: Draft) -> Draft:
-    early = case.rule.early_confirms is not None and case.is_early(draft.visit, EARLY_PROGRESSION_DAYS)
+    early = case.is_early(draft.visit)
     far = [j for j in open_ones if _apart(case, judged[j], draft) >= CONFIRMATION_DAYS] if case.dated else []
     stays_open = early and case.rule.early_confirms is False
     if far and not stays_open:

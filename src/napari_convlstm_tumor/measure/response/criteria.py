@@ -26,7 +26,8 @@ BASELINE, BEFORE_BASELINE = "baseline", "before baseline"
 
 # "At least 4 weeks" of every criterion here that asks for a second look.
 CONFIRMATION_DAYS = 28
-# (check) RANO 2.0 and RANO 2010: a progression this soon after radiotherapy may be an effect of it. Recalled.
+# Less than 12 weeks after radiotherapy a progression may be an effect of it (RANO 2010: PMC4530825 table I, "<12" and
+# ">=12 weeks"; RANO 2.0: "in the 12 weeks after radiotherapy", its abstract).
 EARLY_PROGRESSION_DAYS = 84
 # (check) RANO 2.0, volume: a minor response of tumor that does not enhance. Recalled; the area's is 25 %.
 RANO2_MINOR_VOLUME = 0.40
@@ -42,7 +43,7 @@ NODE_TARGET_MM = 15.0
 NON_TARGET_RISE = 0.73
 
 _RANO2_UNCHECKED = {
-    "early": "the window of 12 weeks after radiotherapy and what confirms a progression in it",
+    "early": "that the repeat MRI lies 4 weeks later and shows progression against the same nadir",
     "new": "that a new lesion must be measurable to be progression",
     "targets": "at most 5 targets",
 }
@@ -58,7 +59,8 @@ class Criterion:
     apart and combined; minor then holds for the other only. enhancing_only: other tumor is no part of the sum.
     response_holds: a response stays until progression. all_gone_without_targets: CR can be reached without measurable
     disease; otherwise without_targets is the best. clinical: steroids and clinical state are part of it.
-    early_confirms: a later visit can confirm an early PD (None = early PD is nothing special).
+    early_confirms: a later visit can confirm an early PD (None = early PD is nothing special); False also: PD is
+    measured from the first visit after radiotherapy on.
     unknown: what no image tells. unchecked: rule -> words, recalled and not read.
     """
 
@@ -110,14 +112,13 @@ class LungCriterion:
 RANO_2010 = Criterion(
     "rano-2010",
     "RANO 2010 (high-grade glioma)",
-    "Wen 2010, JCO 28:1963; PMC10584081 table 1",
+    "Wen 2010, JCO 28:1963; PMC10584081 table 1; PMC4530825 table I; PMC7968800 table 2",
     "area",
     partial=0.50,
     progression=0.25,
     enhancing_only=True,
     early_confirms=False,
     unknown=("whether T2/FLAIR has become significantly worse",),
-    unchecked={"early": "that within 12 weeks after radiotherapy size alone is no progression"},
 )
 RANO_2_AREA = Criterion(
     "rano-2.0-area",
@@ -200,8 +201,9 @@ RECIST = Criterion(
     clinical=False,
 )
 
-# Fleischner's 2 mm and BTS's >25 % stand side by side in Thorax' comparison of both; clinical.md and the BTS
-# recommendations say >=25 %, which is used.
+# Fleischner's >=2 mm and BTS's >25 % stand side by side in Thorax' comparison (table 1); clinical.md and the BTS
+# recommendations say >=25 %, which is used. BTS's and NELSON's 25 % also in doi 10.1007/s00330-021-08302-0. Lung-RADS'
+# ">1.5 mm within a 12-month interval" was read in a copy of its text, not at the ACR.
 LUNG_VOLUME = LungCriterion(
     "lung-volume", "Lung nodule volume (BTS, NELSON)", "BTS 2015, Thorax 70 Suppl 2", "volume", 0.25, fast_days=400
 )

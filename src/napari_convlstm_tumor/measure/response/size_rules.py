@@ -30,15 +30,14 @@ def judge_sizes(case: Case, i: int) -> Verdict:
 
 
 def combine(categories: Sequence[str]) -> str:
-    """RANO 2.0, mixed tumors: PD with anything is PD; PR or MR with SD is PR or MR; SD with SD is SD.
+    """RANO 2.0, mixed tumors: PD with anything is PD; PR or MR with SD is PR or MR; CR with SD, MR or PR is the latter.
 
-    Argued: CR with less than CR is PR, for tumor is left; PR with MR is PR, as it is even with SD.
+    The table's footnote, read where cai4cai/rano2.0-assist quotes it. Argued: PR with MR is PR, as it is even with SD.
     """
     if PD in categories:
         return PD
-    if set(categories) == {CR}:
-        return CR
-    return PR if {CR, PR} & set(categories) else MR if MR in categories else SD
+    left = set(categories) - {CR}
+    return next((c for c in (PR, MR, SD) if c in left), CR)
 
 
 def relative(now: float, before: float) -> float | None:
@@ -52,7 +51,7 @@ def _judge_part(case: Case, part: Part, i: int) -> Verdict:
     nadir = case.nadir(part, i)
     base, low, now = part.sizes[case.base], part.sizes[nadir], part.sizes[i]
     fall = -(relative(now.total, base.total) or 0.0)
-    against_nadir = _against(case, part, nadir, i, "nadir", [case.rule.progression])
+    against_nadir = _against(case, part, nadir, i, case.nadir_name(i), [case.rule.progression])
     response = [-case.rule.partial, *([-part.minor] if part.minor else [])]
     against_base = _against(case, part, case.base, i, "baseline", response)
     if now.gone:

@@ -47,7 +47,8 @@ def beside(value: float, thresholds: Iterable[float], decimals: int = 0, signed:
     limits = list(thresholds)
     while decimals < MOST_DECIMALS and not all(_same_side(round(value, decimals), value, t) for t in limits):
         decimals += 1
-    return f"{value:+.{decimals}f}" if signed else f"{value:.{decimals}f}"
+    shown = round(value, decimals) or 0.0  # no sign on what rounds to zero
+    return f"{shown:{'+' if signed and shown else ''}.{decimals}f}"
 
 
 def listed(items: Sequence[object]) -> str:
