@@ -28,7 +28,7 @@ def test_plain_pixels_are_taken_where_they_may_be(shared_data, monkeypatch):
 
 @pytest.mark.parametrize("modality", ["CT", "MR"])
 @pytest.mark.parametrize(
-    "rescale", [("1.67521367521", "-0.37"), ("0.000123456789", "3.1415926"), (3, -7), (300000, -7), (-1, 0)]
+    "rescale", [("1.67521367521", "-0.37"), ("0.000123456789", "3.1415926"), (3, -7), (300000, -7), (7, "-0.5")]
 )
 def test_rescaled_pixels_agree_with_gdcm_to_the_last_bit(tmp_path, modality, rescale, monkeypatch):
     stored = np.random.default_rng(0).integers(-500, 500, (5, 4, 6)).astype(np.int16)

@@ -209,12 +209,12 @@ def _plane(path: Path, frame: int, own: Any, shared: Any, header: Any) -> Plane:
 
 
 def _refuse_odd_numbers(path: Path, spacing_mm: tuple[float, float], slope: Any, intercept: Any) -> None:
-    """What decoders would pass over: GDCM reads on without a slope of 0, and a negative spacing mirrors the image."""
+    """What decoders would pass over: GDCM reads on without a slope of 0, a slope below 0 makes bright dark, and a
+    negative spacing mirrors the image.
+    """
     if min(spacing_mm) <= 0:
         raise GeometryError(f"{path.name} has a pixel spacing of {spacing_mm} mm. Export the series again.")
-    if slope is not None and not (
-        math.isfinite(float(slope)) and float(slope) and math.isfinite(float(intercept or 0))
-    ):
+    if slope is not None and not (0 < float(slope) < math.inf and math.isfinite(float(intercept or 0))):
         raise InputError(
             f"{path.name} has a rescale slope of {slope} and an intercept of {intercept}. Export the series again."
         )

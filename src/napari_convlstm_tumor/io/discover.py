@@ -41,6 +41,7 @@ from napari_convlstm_tumor.io.names import (
     ambiguous_date,
     brats_patient,
     kind_of,
+    printable,
     without_dates,
 )
 from napari_convlstm_tumor.series import PatientFiles
@@ -98,11 +99,23 @@ def _drafts(path: Path, numbers_are_visits: bool) -> list[Draft]:
             f"No image in {_shown(path)}. Looked for {', '.join(VOLUME_ENDINGS)} and DICOM files, in all folders."
         )
     if is_nnunet(folder):
-        return nnunet_patients(folder)
+        drafts = nnunet_patients(folder)
+        _refuse_odd_names(drafts)
+        return drafts
     patients = _patients_in(folder, numbers_are_visits)
     drafts = [draft for patient in patients for draft in _draft_patient(patient, numbers_are_visits)]
+    _refuse_odd_names(drafts)
     _make_names_unique(drafts, patients)
     return drafts
+
+
+def _refuse_odd_names(drafts: list[Draft]) -> None:
+    """Such a name could be written to no table, and to a terminal it might be a command."""
+    for draft in drafts:
+        name = printable(draft.patient)
+        if name != draft.patient:
+            draft.patient = name
+            draft.problem("The name has characters that are no text (another alphabet's bytes, a line end). Rename it.")
 
 
 def _shown(path: Path) -> str:
