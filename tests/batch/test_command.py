@@ -2,12 +2,16 @@
 
 import errno
 import json
+import os
+import signal
 
 import pytest
 
 from napari_convlstm_tumor.batch.outcome import SAVING, explain, failure
 from napari_convlstm_tumor.cli import main
 from napari_convlstm_tumor.errors import InputError, MissingDependency, ModelError, SettingsError
+from napari_convlstm_tumor.pipeline import Step
+from napari_convlstm_tumor.terminal import BatchScreen
 
 
 def test_the_whole_way(folder, tmp_path, capsys):
@@ -52,6 +56,29 @@ def test_resume_and_overwrite_exclude_each_other(folder, tmp_path):
     with pytest.raises(SystemExit) as end:
         main(["batch", str(folder), "-o", str(tmp_path), "--resume", "--overwrite"])
     assert end.value.code == 2
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_stopped_it_keeps_what_is_done_and_leaves_nothing_half_done(folder, tmp_path, monkeypatch, sent, code, jobs):
+    show, out, log = BatchScreen.show, tmp_path / "out", tmp_path / "log.jsonl"
+    before = signal.getsignal(signal.SIGTERM)
+
+    def show_and_stop(screen, patient, event):
+        show(screen, patient, event)
+        if screen.counts()["done"] and isinstance(event, Step):
+            (out / f".{patient}.0123abcd.part").mkdir()  # as a worker that is ended while it saves
+            os.kill(os.getpid(), sent)
+
+    monkeypatch.setattr(BatchScreen, "show", show_and_stop)
+    command = ["batch", str(folder), "-o", str(out), "--no-register", "--quiet", "--exclude", "P-03", "--jobs", jobs]
+    assert main([*command, "--json-log", str(log)]) == code
+    done = [path.parent.name for path in out.glob("P-*/run.json")]
+    assert 1 <= len(done) < 3
+    assert [line.split(",")[0] for line in (out / "summary.csv").read_text().splitlines()[1:]] == sorted(done)
+    assert not list(out.glob(".*.part"))
+    assert json.loads(log.read_text().splitlines()[-1])["event"] == "stopped"
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 class OutOfMemoryError(RuntimeError):

@@ -20,6 +20,8 @@ from napari_convlstm_tumor.series import PatientFiles
 from napari_convlstm_tumor.settings import Settings
 
 CLAIMING = "Looking for an earlier result"
+# Of the 255 bytes of a file name, what ".NAME.12345678.part" leaves; file names end sooner where disks are encrypted.
+LONGEST_NAME = 240
 # Files of the batch itself in the output folder.
 TAKEN = ("summary.csv", "failures.csv", "index.html")
 
@@ -118,6 +120,8 @@ def _check_place(task: Task) -> None:
     name = task.patient
     if not name or Path(name).name != name or name.startswith(".") or name in TAKEN:
         raise InputError(f"'{name}' cannot be the name of a result folder. Rename the patient.")
+    if len(name.encode()) > LONGEST_NAME:
+        raise InputError(f"The name is longer than the {LONGEST_NAME} bytes a result folder's may have. Rename it.")
     if not is_prepared(task.out):
         raise InputError(
             f"The worker does not see the output folder '{task.out.name}'. It must lie on storage that all share."
