@@ -203,7 +203,8 @@ def print_plan(states: Sequence[tuple[str, str]]) -> None:
     for patient, state in states:
         _say(console, f"{patient}: {state}")
     counts = Counter(state for _, state in states)
-    console.print("; ".join(f"{count} {state}" for state, count in counts.items()) + ". Nothing was computed.")
+    found = "; ".join(f"{count} {state}" for state, count in counts.items()) or "No patient in this part"
+    console.print(f"{found}. Nothing was computed.")
 
 
 def print_info(patients: Sequence[PatientFiles]) -> None:

@@ -32,6 +32,8 @@ def test_the_whole_way(folder, tmp_path, capsys):
     assert str(tmp_path) not in log.read_text()
     assert main([*command, "--dry-run", "--part", "2/2"]) == 0
     assert capsys.readouterr().out.startswith("P-02: finished\nP-04: finished\n2 finished.")
+    assert main([*command, "--dry-run", "--part", "9/9"]) == 0
+    assert capsys.readouterr().out == "No patient in this part. Nothing was computed.\n"
 
 
 @pytest.mark.parametrize(
