@@ -60,6 +60,14 @@ def test_resume_and_overwrite_exclude_each_other(folder, tmp_path):
     assert end.value.code == 2
 
 
+def test_what_is_wrong_with_the_folders_is_not_said_of_an_earlier_result(tmp_path, kit, capsys):
+    kit.write_patient(tmp_path / "in" / "P-01")
+    kit.write_patient(tmp_path / "in" / "P-02")
+    (tmp_path / "in" / "P-02" / "day-050").rename(tmp_path / "in" / "P-02" / "day-00")
+    assert main(["batch", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--no-register"]) == 1
+    assert "P-02: failed (Finding images and visits). Two visits fall on the same day" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_stopped_it_keeps_what_is_done_and_leaves_nothing_half_done(folder, tmp_path, monkeypatch, sent, code, jobs):

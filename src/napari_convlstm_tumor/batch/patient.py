@@ -20,6 +20,7 @@ from napari_convlstm_tumor.series import PatientFiles
 from napari_convlstm_tumor.settings import Settings
 
 CLAIMING = "Looking for an earlier result"
+FINDING = "Finding images and visits"
 # Of the 255 bytes of a file name, what ".NAME.12345678.part" leaves; file names end sooner where disks are encrypted.
 LONGEST_NAME = 240
 # Files of the batch itself in the output folder.
@@ -48,7 +49,7 @@ class Task:
 
 def run_patient(task: Task, segmenter: Segmenter | None = None) -> Iterator[Step | Outcome]:
     """One patient: its Steps, and last its Outcome. Any error becomes the Outcome's sentence; nothing is raised."""
-    started, step = time.monotonic(), CLAIMING
+    started, step = time.monotonic(), FINDING if task.files.problems else CLAIMING
     try:
         _check_place(task)
         with claimed(task.out, task.patient) as mine:
