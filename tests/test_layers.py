@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "pipeline": CORE | ROOMS | {"report", "results", "steps", "__init__"},
     "batch": CORE | ROOMS | {"report", "results", "pipeline", "__init__"},
     "training": CORE | ROOMS | {"report", "results", "pipeline", "__init__"},
-    "terminal": CORE | {"report", "results", "pipeline", "batch", "__init__"},
+    "terminal": CORE | {"io", "report", "results", "pipeline", "batch", "__init__"},
     "cli": CORE | ROOMS | {"report", "results", "pipeline", "batch", "training", "terminal", "__init__"},
     "__main__": {"cli"},
     "edit": CORE | ROOMS | {"report", "results", "steps", "pipeline", "batch", "__init__"},

@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +32,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TumorError as error:
         print(f"convlstm-tumor: {error}", file=sys.stderr)  # noqa: T201
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("convlstm-tumor: stopped; finished patients are kept.", file=sys.stderr)  # noqa: T201
-        return 130
+        return 143 if isinstance(stop, _Terminated) else 130
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: what a job scheduler sends before it kills, taken as Ctrl-C is."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only there may signals be handled
+        return
+
+    def stop(*_: object) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -242,7 +265,7 @@ def _analyse_many(
     from napari_convlstm_tumor.terminal import BatchScreen
 
     events = run_batch(patients, settings, options.out, plan=plan)
-    with json_log(options.json_log) as log, BatchScreen(len(patients), options.quiet) as screen:
+    with json_log(options.json_log) as log, BatchScreen(len(patients), options.quiet) as screen, _terminable():
         log.write("start", patients=len(patients), jobs=plan.jobs, version=__version__)
         try:
             for files, event in events:
@@ -253,10 +276,12 @@ def _analyse_many(
                 raise
             print(f"convlstm-tumor: {error}", file=sys.stderr)  # noqa: T201
             return 1
-        failed = sum(bool(o.error) for o in screen.outcomes)
-        log.write("end", done=len(screen.outcomes) - failed, failed=failed)
+        except KeyboardInterrupt:
+            log.write("stopped", **screen.counts())
+            raise
+        log.write("end", **screen.counts())
     screen.close_with(options.out / INDEX_FILE)
-    return 1 if failed or len(screen.outcomes) < len(patients) else 0
+    return 0 if screen.counts()["done"] == len(patients) else 1
 
 
 def _analyse_all(patients: list[PatientFiles], settings: Settings, options: argparse.Namespace, summary: bool) -> int:

@@ -25,6 +25,7 @@ from napari_convlstm_tumor.errors import MissingDependency, SeriesError
 from napari_convlstm_tumor.io.clinical import ClinicalInputs, clinical_text, read_clinical
 from napari_convlstm_tumor.io.identity import identity_csv
 from napari_convlstm_tumor.io.links import Link, links_text, read_links
+from napari_convlstm_tumor.io.names import printable
 from napari_convlstm_tumor.io.nifti import is_single_file
 from napari_convlstm_tumor.io.prompts import read_prompts
 from napari_convlstm_tumor.io.read import read_series
@@ -150,7 +151,7 @@ def _noted() -> Iterator[list[str]]:
     """Collects what the readers log as warnings (a tilt corrected, NaN replaced), so that it stands in the report."""
     notes: list[str] = []
     collector = logging.Handler(logging.WARNING)
-    collector.emit = lambda record: notes.append(record.getMessage())  # type: ignore[method-assign]
+    collector.emit = lambda record: notes.append(printable(record.getMessage()))  # type: ignore[method-assign]
     logger = logging.getLogger(__package__)
     logger.addHandler(collector)
     try:

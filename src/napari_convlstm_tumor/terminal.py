@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from napari_convlstm_tumor import RESEARCH_USE
+from napari_convlstm_tumor.io.names import printable
 
 if TYPE_CHECKING:  # `info` must not wait for torch
     from napari_convlstm_tumor.batch import Outcome
@@ -33,7 +35,7 @@ class Screen:
         self.console = Console(quiet=quiet)
         self.errors = Console(stderr=True)
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.percentage:3.0f}%"),
             TimeElapsedColumn(),
@@ -57,13 +59,13 @@ class Screen:
 
         if isinstance(event, Step):
             self.progress.update(
-                self.task, completed=self.finished + event.fraction, description=f"{patient}: {event.name}"
+                self.task, completed=self.finished + event.fraction, description=printable(f"{patient}: {event.name}")
             )
             return None
         self.finished += 1
         self.progress.update(self.task, completed=self.finished)
         if event.error:
-            self.errors.print(f"{patient}: failed. {event.error}", style="red", markup=False, highlight=False)
+            _say(self.errors, f"{patient}: failed. {event.error}", "red")
         else:
             self._patient_table(event)
         return event
@@ -73,9 +75,9 @@ class Screen:
         done = [o for o in outcomes if not o.error]
         self.console.print(f"{len(done)} of {len(outcomes)} patients done.")
         for outcome in done:
-            self.console.print(f"  {outcome.folder / HTML_FILE}", soft_wrap=True, highlight=False, markup=False)
+            _say(self.console, f"  {outcome.folder / HTML_FILE}")
         if summary is not None and outcomes:
-            self.console.print(f"  {summary}", soft_wrap=True, highlight=False, markup=False)
+            _say(self.console, f"  {summary}")
         self.console.print(RESEARCH_USE, style="dim")
 
     def _patient_table(self, outcome: Outcome) -> None:
@@ -89,16 +91,16 @@ class Screen:
             self._table("lesions", tables.LESION_HEADER, tables.lesion_table(report))
         said = [*tables.event_lines(report), *tables.response_lines(report), report.provenance.get("forecast", "")]
         for line in filter(None, said):
-            self.console.print(line, markup=False, highlight=False)
+            _say(self.console, line)
         warnings = [
             *report.warnings,
             *(f"Visit {v['visit']}: {w}" for v in report.visits for w in v["warnings"]),
         ]
         for warning in warnings:
-            self.console.print(f"! {warning}", style="yellow", markup=False, highlight=False)
+            _say(self.console, f"! {warning}", "yellow")
 
     def _table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        table = Table(title=title, title_justify="left")
+        table = Table(title=_text(title), title_justify="left")
         for name in header:
             table.add_column(name, justify="right")
         for row in rows:
@@ -113,7 +115,7 @@ class BatchScreen:
         self.console = Console(quiet=quiet)
         self.errors = Console(stderr=True)
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.fields[count]}/{task.total} patients"),
             TimeElapsedColumn(),
@@ -153,32 +155,37 @@ class BatchScreen:
         earlier = sum(o.earlier for o in self.outcomes)
         left = time_left_s(time.monotonic() - self.started, count - earlier + running, self.patients - earlier)
         shown = "" if left is None else f"{datetime.timedelta(seconds=round(left))} left"
-        self.progress.update(self.task, completed=count + running, count=count, left=shown, description=words)
+        self.progress.update(
+            self.task, completed=count + running, count=count, left=shown, description=printable(words)
+        )
 
     def _line(self, outcome: Outcome) -> None:
         """Failures always; what went well only where no bar is drawn (a log file)."""
         if outcome.error:
             text = f"{outcome.patient}: failed ({outcome.step}). {outcome.error} {outcome.advice}"
-            self.errors.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+            _say(self.errors, text, "red")
         elif not self.console.is_terminal:
             how = "finished earlier" if outcome.earlier else f"done in {outcome.seconds:.0f} s"
             text = f"{len(self.outcomes)}/{self.patients} {outcome.patient}: {how}"
-            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            _say(self.console, text)
+
+    def counts(self) -> dict[str, int]:
+        """Patients done (an earlier run's included) and failed so far."""
+        failed = sum(bool(o.error) for o in self.outcomes)
+        return {"done": len(self.outcomes) - failed, "failed": failed}
 
     def close_with(self, index: Path) -> None:
         """The last lines: how many are done, failed and not begun, where the overview lies."""
-        failed = sum(bool(o.error) for o in self.outcomes)
+        done, failed = self.counts().values()
         earlier = sum(o.earlier for o in self.outcomes)
         missing = self.patients - len(self.outcomes)
-        self.console.print(
-            f"{len(self.outcomes) - failed} of {self.patients} patients done"
+        _say(
+            self.console,
+            f"{done} of {self.patients} patients done"
             + (f", {earlier} of them by an earlier run" if earlier else "")
             + (f", {failed} failed" if failed else "")
             + (f", {missing} not begun" if missing else "")
             + f". {index}",
-            soft_wrap=True,
-            highlight=False,
-            markup=False,
         )
         self.console.print(RESEARCH_USE, style="dim")
 
@@ -194,9 +201,10 @@ def print_plan(states: Sequence[tuple[str, str]]) -> None:
     """What --dry-run found: (patient, what would be done)."""
     console = Console()
     for patient, state in states:
-        console.print(f"{patient}: {state}", markup=False, highlight=False, soft_wrap=True)
+        _say(console, f"{patient}: {state}")
     counts = Counter(state for _, state in states)
-    console.print("; ".join(f"{count} {state}" for state, count in counts.items()) + ". Nothing was computed.")
+    found = "; ".join(f"{count} {state}" for state, count in counts.items()) or "No patient in this part"
+    console.print(f"{found}. Nothing was computed.")
 
 
 def print_info(patients: Sequence[PatientFiles]) -> None:
@@ -204,7 +212,7 @@ def print_info(patients: Sequence[PatientFiles]) -> None:
     console = Console()
     for patient in patients:
         table = Table(
-            title=f"{patient.patient}  ({patient.layout})" if patient.layout else patient.patient,
+            title=_text(f"{patient.patient}  ({patient.layout})" if patient.layout else patient.patient),
             title_justify="left",
         )
         for name in ("visit", "day", "images (files)", "mask"):
@@ -219,10 +227,19 @@ def print_info(patients: Sequence[PatientFiles]) -> None:
             )
         console.print(table)
         for sentence in (*patient.warnings, *(n for v in patient.visits for n in v.notes)):
-            console.print(f"! {sentence}", style="yellow", markup=False, highlight=False)
+            _say(console, f"! {sentence}", "yellow")
         for name, reason in patient.left_out:
-            console.print(f"- left out {name}: {reason}", style="dim", markup=False, highlight=False)
+            _say(console, f"- left out {name}: {reason}", "dim")
         for problem in patient.problems:
-            console.print(f"x {problem}", style="red", markup=False, highlight=False)
+            _say(console, f"x {problem}", "red")
     usable = sum(not p.problems for p in patients)
     console.print(f"{len(patients)} patients, {usable} usable.")
+
+
+def _say(console: Console, text: str, style: str = "") -> None:
+    """One line, with the names in it as they are and no more."""
+    console.print(_text(text), style=style, soft_wrap=True)
+
+
+def _text(text: str) -> Text:
+    return Text(printable(text))

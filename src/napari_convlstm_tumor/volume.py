@@ -22,7 +22,8 @@ SAME_GRID_TOLERANCE_MM = 0.01
 AXIS_ALIGNED_TOLERANCE = 1e-3
 # Columns of an affine whose cosine exceeds this are sheared (0.06 degrees).
 SHEAR_TOLERANCE = 1e-3
-SMALLEST_SPACING_MM = 1e-3
+# Finer than any scan of a person; a header in micrometres comes out far below.
+SMALLEST_SPACING_MM = 0.01
 LARGEST_SPACING_MM = 200.0
 
 
@@ -32,7 +33,7 @@ class Grid:
 
     shape: three voxel counts (I, J, K), each at least 1.
     affine: (4, 4), voxel index to RAS+ mm. Refused with GeometryError: wrong shape, not finite, singular,
-    sheared, or a voxel size outside 0.001-200 mm.
+    sheared, or a voxel size outside 0.01-200 mm.
     """
 
     shape: tuple[int, int, int]

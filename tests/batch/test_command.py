@@ -2,12 +2,16 @@
 
 import errno
 import json
+import os
+import signal
 
 import pytest
 
 from napari_convlstm_tumor.batch.outcome import SAVING, explain, failure
 from napari_convlstm_tumor.cli import main
 from napari_convlstm_tumor.errors import InputError, MissingDependency, ModelError, SettingsError
+from napari_convlstm_tumor.pipeline import Step
+from napari_convlstm_tumor.terminal import BatchScreen
 
 
 def test_the_whole_way(folder, tmp_path, capsys):
@@ -28,6 +32,8 @@ def test_the_whole_way(folder, tmp_path, capsys):
     assert str(tmp_path) not in log.read_text()
     assert main([*command, "--dry-run", "--part", "2/2"]) == 0
     assert capsys.readouterr().out.startswith("P-02: finished\nP-04: finished\n2 finished.")
+    assert main([*command, "--dry-run", "--part", "9/9"]) == 0
+    assert capsys.readouterr().out == "No patient in this part. Nothing was computed.\n"
 
 
 @pytest.mark.parametrize(
@@ -52,6 +58,37 @@ def test_resume_and_overwrite_exclude_each_other(folder, tmp_path):
     with pytest.raises(SystemExit) as end:
         main(["batch", str(folder), "-o", str(tmp_path), "--resume", "--overwrite"])
     assert end.value.code == 2
+
+
+def test_what_is_wrong_with_the_folders_is_not_said_of_an_earlier_result(tmp_path, kit, capsys):
+    kit.write_patient(tmp_path / "in" / "P-01")
+    kit.write_patient(tmp_path / "in" / "P-02")
+    (tmp_path / "in" / "P-02" / "day-050").rename(tmp_path / "in" / "P-02" / "day-00")
+    assert main(["batch", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--no-register"]) == 1
+    assert "P-02: failed (Finding images and visits). Two visits fall on the same day" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_stopped_it_keeps_what_is_done_and_leaves_nothing_half_done(folder, tmp_path, monkeypatch, sent, code, jobs):
+    show, out, log = BatchScreen.show, tmp_path / "out", tmp_path / "log.jsonl"
+    before = signal.getsignal(signal.SIGTERM)
+
+    def show_and_stop(screen, patient, event):
+        show(screen, patient, event)
+        if screen.counts()["done"] and isinstance(event, Step):
+            (out / f".{patient}.0123abcd.part").mkdir()  # as a worker that is ended while it saves
+            os.kill(os.getpid(), sent)
+
+    monkeypatch.setattr(BatchScreen, "show", show_and_stop)
+    command = ["batch", str(folder), "-o", str(out), "--no-register", "--quiet", "--exclude", "P-03", "--jobs", jobs]
+    assert main([*command, "--json-log", str(log)]) == code
+    done = [path.parent.name for path in out.glob("P-*/run.json")]
+    assert 1 <= len(done) < 3
+    assert [line.split(",")[0] for line in (out / "summary.csv").read_text().splitlines()[1:]] == sorted(done)
+    assert not list(out.glob(".*.part"))
+    assert json.loads(log.read_text().splitlines()[-1])["event"] == "stopped"
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 class OutOfMemoryError(RuntimeError):

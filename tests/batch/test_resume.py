@@ -233,3 +233,17 @@ def test_spaces_and_letters_of_other_alphabets(tmp_path, kit):
     assert not outcome.error
     assert (out / "Patient Müller 患者" / "run.json").is_file()
     assert run(source, out)[0].earlier
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_can_be_read_without_end_is_a_failure_of_its_patient(own_folder, tmp_path, kind):
+    image = own_folder / "P-01" / "day-050" / "t1c.nii.gz"
+    image.unlink()
+    if kind == "pipe":
+        os.mkfifo(image)
+    else:
+        image.symlink_to("/dev/zero")
+    failed, done = sorted(run(own_folder, tmp_path / "out"), key=lambda o: o.patient)
+    assert "t1c.nii.gz is no file (a folder, pipe or device)" in failed.error
+    assert not done.error

@@ -201,6 +201,43 @@ def unfinished(path):
     path.write_bytes(gzip.compress(plain())[:-8])
 
 
+def qform_alone(offset, fmt, *values):
+    """Placed by a qform only, a field of which is spoilt."""
+
+    def change(patient):
+        image = nib.Nifti1Image(IMAGE, None)
+        image.set_qform(AFFINE, 1)
+        image.set_sform(None, 0)
+        raw = bytearray(image.to_bytes())
+        struct.pack_into("<" + fmt, raw, offset, *values)
+        second(patient).write_bytes(gzip.compress(raw))
+
+    return change
+
+
+def other_sform(patient):
+    """The sform alone, with voxels of another size than the header says elsewhere."""
+    raw = plain()
+    struct.pack_into("<h", raw, QFORM_CODE, 0)
+    struct.pack_into("<3f", raw, PIXDIM + 4, 3, 3, 3)
+    second(patient).write_bytes(gzip.compress(raw))
+
+
+def pair(patient):
+    second(patient).unlink()
+    nib.save(nib.Nifti1Pair(IMAGE, AFFINE), patient / "day-040" / "t1c.img")
+
+
+def metaimage(old, new):
+    """The healthy MetaImage with a part of its header replaced."""
+
+    def make(path):
+        mhd()(path)
+        path.write_bytes(path.read_bytes().replace(old, new))
+
+    return make
+
+
 DAMAGED = "damaged, truncated or of another kind"
 NIFTI = [
     ("zero bytes", content(bytes), "refused", "The file is empty (0 bytes)"),
@@ -251,6 +288,32 @@ NIFTI = [
     ("a unit that is none", header(UNITS, "b", 7), "refused", "unit"),
     ("voxels of 500 mm", array(IMAGE, np.diag([500.0, 500, 500, 1])), "refused", "500"),
     ("64-bit whole numbers", array(IMAGE.astype(np.int64)), "read", ""),
+    ("values beyond any scanner's", array((IMAGE * 1e6).astype(np.int64) * 10**9), "refused", "which no scanner gives"),
+    ("values too small for float32 to square", header(SLOPE, "2f", 1e-38, 0.0), "refused", "which no scanner gives"),
+    ("values so far from 0 that float32 rounds them off", header(SLOPE, "2f", 1.0, 1e9), "refused", "cannot hold"),
+    ("a slope of 0: not scaled", header(SLOPE, "2f", 0.0, 5.0), "read", ""),
+    ("a slope that is NaN: not scaled", header(SLOPE, "2f", np.nan, 5.0), "read", ""),
+    ("a slope below 0", header(SLOPE, "2f", -1.0, 0.0), "refused", "scaled by -1"),
+    ("fewer slices in the header than in the file", header(DIM + 2, "3h", 24, 20, 8), "refused", "bytes more"),
+    ("rows a voxel shorter than they are", header(DIM + 2, "3h", 23, 20, 16), "refused", "bytes more"),
+    ("two dimensions by the header, three in the file", header(DIM, "h", 2), "refused", "2 dimensions"),
+    ("vectors (a fifth dimension)", array(np.stack([IMAGE] * 3, -1)[:, :, :, None]), "refused", "several volumes"),
+    ("a fourth dimension of 1", array(IMAGE[..., None]), "read", ""),
+    ("voxel sizes of pixdim and sform that disagree", other_sform, "refused", "two voxel sizes"),
+    ("a negative voxel size beside a sound sform", header(PIXDIM + 4, "3f", -1, -1, -2), "read", ""),
+    ("a voxel size of NaN, no position", lambda p: [header(PIXDIM + 4, "f2f2h", np.nan, 1, 2, 0, 0)(p),
+                                                    qform_alone(PIXDIM + 4, "f", np.nan)(p)], "refused", "nan"),
+    ("lengths in micrometres", header(UNITS, "b", 3), "refused", "outside 0.01"),
+    ("a qform handedness of 0", qform_alone(PIXDIM, "f", 0.0), "read", ""),
+    ("a qform with a rotation that is none", qform_alone(QFORM_CODE + 4, "3f", 0.9, 0.9, 0.9), "refused", DAMAGED),
+    ("a qform with NaN", qform_alone(QFORM_CODE + 4, "f", np.nan), "refused", "not finite"),
+    ("a position code that is none", header(QFORM_CODE, "2h", 0, 99), "told", "left and right may be swapped"),
+    ("packed twice", content(lambda: gzip.compress(gzip.compress(plain()))), "refused", DAMAGED),
+    ("not packed, named .nii.gz", content(lambda: bytes(plain())), "read", ""),
+    ("packed, named .nii", instead("t1c.nii", lambda p: p.write_bytes(gzip.compress(plain()))), "read", ""),
+    ("something else behind the packed image", content(lambda: gzip.compress(plain()) + b"junk"), "refused", DAMAGED),
+    ("a pair of .hdr and .img", pair, "told", "convert it to NIfTI"),
+    ("NIfTI-2", instead("t1c.nii", lambda p: nib.save(nib.Nifti2Image(IMAGE, AFFINE), p)), "read", ""),
     ("a header of the other byte order", instead("t1c.nii", lambda p: nib.save(nib.Nifti1Image(
         IMAGE, AFFINE, nib.Nifti1Header(endianness=">")), p)), "read", ""),
 ]  # fmt: skip
@@ -270,6 +333,22 @@ ITK = [
     ("MetaImage that names a list of files", instead("t1c.mhd", mhd("LIST")), "refused", "one file"),
     ("MetaImage of vectors", instead("t1c.mha", itk(sitk.Image([8, 8, 8], sitk.sitkVectorFloat32, 3))),
      "refused", "colour, vector"),
+    ("NRRD without voxel size", instead("t1c.nrrd", nrrd(space=None, space_directions=None, space_origin=None)),
+     "refused", "voxel size"),
+    ("NRRD without position", instead("t1c.nrrd", nrrd(space=None, space_directions=None, space_origin=None,
+                                                       spacings="1 1 2")), "told", "left and right may be swapped"),
+    ("NRRD in micrometres", instead("t1c.nrrd", nrrd(space_units='"um" "um" "um"')), "refused", "lengths in um"),
+    ("NRRD of the wrong byte order", instead("t1c.nrrd", nrrd(endian="big")), "refused", "NaN or infinite"),
+    ("NRRD that is sheared", instead("t1c.nrrd", nrrd(space_directions="(1,0,0) (0.5,1,0) (0,0,2)")),
+     "refused", "sheared"),
+    ("MetaImage without voxel size", instead("t1c.mha", metaimage(b"ElementSpacing = 1 1 2\n", b"")),
+     "refused", "voxel size"),
+    ("MetaImage with a negative voxel size", instead("t1c.mha", metaimage(b"= 1 1 2\n", b"= -1 1 2\n")),
+     "refused", "voxel size"),
+    ("MetaImage whose values are to be scaled", instead("t1c.mha", metaimage(
+        b"NDims", b"ElementToIntensityFunctionOffset = -1024\nNDims")), "refused", "scaled by 1 and -1024"),
+    ("MetaImage whose pixels begin 7 bytes late", instead("t1c.mha", metaimage(b"NDims", b"HeaderSize = 7\nNDims")),
+     "refused", "which no scanner gives"),
     ("a text named .nrrd", instead("t1c.nrrd", raw_file(b"hello")), "refused", DAMAGED),
 ]  # fmt: skip
 CASES = [("NIfTI", *case) for case in NIFTI] + [("NRRD, MetaImage", *case) for case in ITK]

@@ -50,6 +50,13 @@ def unplaced(patient):
 # ---- folders ----
 
 
+def latin_1(patient):
+    """A folder from an old archive: its name is no UTF-8."""
+    target = patient.with_name(os.fsdecode(b"M\xfcller"))
+    patient.rename(target)
+    return target
+
+
 def rename(day, name):
     def make(patient):
         (patient / day).rename(patient / name)
@@ -161,6 +168,19 @@ def manifest(*rows, raw=None):
 
 FIRST, SECOND = "P,0,t1c,P/day-000/t1c.nii.gz,", "P,40,t1c,P/day-040/t1c.nii.gz,"
 
+
+def lines(change):
+    """The healthy manifest with its text changed to other bytes."""
+    return manifest(raw=change("patient,day,modality,path,mask\n" + "\n".join([FIRST, SECOND]) + "\n"))
+
+
+def dated(first, second):
+    """A manifest of dates, or of dates and days: "2020-01-31" or "2020-01-31,0"."""
+    columns = "date,day" if "," in first else "date"
+    rows = (f"P,{first},P/day-000/t1c.nii.gz", f"P,{second},P/day-040/t1c.nii.gz")
+    return manifest(raw="\n".join([f"patient,{columns},path", *rows]).encode())
+
+
 MASKS = [
     ("an empty mask", mask(np.zeros(SHAPE, np.uint8)), "read", ""),
     ("label 4 alone", mask(TUMOR * 4), "read", ""),
@@ -207,6 +227,7 @@ FOLDERS = [
     ("an image in an atlas space", modality("t1c_space-MNI152.nii.gz"), "told", "atlas"),
     ("another kind of image at each visit", modality("flair.nii.gz"), "told", "different kinds of image"),
     ("an unread format", modality("t1c.mgz"), "told", "convert it to NIfTI"),
+    ("a patient's name that is no text", latin_1, "refused", "Rename it"),
     ("a CT that is not in Hounsfield units", ct_without_air, "told", "are these Hounsfield units"),
 ]  # fmt: skip
 MANIFESTS = [
@@ -223,6 +244,30 @@ MANIFESTS = [
     ("one image twice", manifest(FIRST, SECOND, SECOND), "refused", "second t1c image"),
     ("the mask is the image", manifest(FIRST, SECOND + "P/day-040/t1c.nii.gz"), "refused", "mask"),
     ("no day in one row", manifest(FIRST, "P,,t1c,P/day-040/t1c.nii.gz,"), "refused", "order"),
+    ("a byte-order mark and Windows line ends", lines(lambda t: b"\xef\xbb\xbf" + t.replace("\n", "\r\n").encode()),
+     "read", ""),
+    ("old Macintosh line ends", lines(lambda t: t.replace("\n", "\r").encode()), "read", ""),
+    ("semicolons", lines(lambda t: t.replace(",", ";").encode()), "read", ""),
+    ("UTF-16, as some spreadsheets save", lines(lambda t: t.encode("utf-16")), "refused", "UTF-8"),
+    ("Latin-1 letters", lines(lambda t: t.replace("P,", "Pé,").encode("latin-1")), "refused", "UTF-8"),
+    ("a quote that is not closed", manifest(FIRST, '"P,40,t1c,P/day-040/t1c.nii.gz,', "Q,0,t1c,q.nii.gz,"),
+     "refused", "no line of a CSV table"),
+    ("a line end in a patient's name", manifest(FIRST, '"P\nQ",40,t1c,P/day-040/t1c.nii.gz,'), "refused", "no name"),
+    ("a command to the terminal in a name", manifest("P\x1b[2J,0,t1c,P/day-000/t1c.nii.gz,"), "refused", "no name"),
+    ("a patient named =cmd()", manifest(FIRST.replace("P,", "=cmd(),", 1), SECOND.replace("P,", "=cmd(),", 1)),
+     "read", ""),
+    ("the column day twice", lines(lambda t: t.replace("day,", "day,day,", 1).encode()), "refused", "day' twice"),
+    ("more cells than columns", manifest(FIRST, SECOND + ",v2"), "refused", "more cells than columns"),
+    ("a day before the first", manifest(FIRST.replace("0", "-40", 1), SECOND.replace("40", "0", 1)), "read", ""),
+    ("days that are not in order", manifest(SECOND, FIRST), "read", ""),
+    ("a day with a decimal point", manifest(FIRST, "P,40.0,t1c,P/day-040/t1c.nii.gz,"), "refused", "whole number"),
+    ("a day in other digits", manifest(FIRST, "P,٤٠,t1c,P/day-040/t1c.nii.gz,"), "refused", "whole number"),
+    ("the 29th of February 2021", dated("2020-02-29", "2021-02-29"), "refused", "year-month-day"),
+    ("the 29th of February 2020", dated("2020-02-29", "2021-03-01"), "read", ""),
+    ("a date in a thousand years", dated("2020-02-29", "3020-03-01"), "refused", "longer than a life"),
+    ("a day and a date that do not fit", dated("2020-02-29,0", "2021-03-01,40"), "refused", "do not fit"),
+    ("a path through the folder above", manifest(FIRST, "P,40,t1c,P/../P/day-040/t1c.nii.gz,"), "read", ""),
+    ("a path to a text", manifest(FIRST, "P,40,t1c,manifest.csv,"), "refused", "neither DICOM nor"),
     ("a day far beyond a life", manifest(FIRST, "P,99999999,t1c,P/day-040/t1c.nii.gz,"), "refused", "day"),
 ]  # fmt: skip
 CASES = (

@@ -93,6 +93,19 @@ def test_rescale_of_every_slice(tmp_path, syntax, modality):
     np.testing.assert_allclose(read_volume(paths).data, STORED * slope + intercept, rtol=1e-6)
 
 
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless])
+@pytest.mark.parametrize("slope", ["", None], ids=["empty", "absent"])
+def test_an_intercept_counts_without_a_slope(tmp_path, syntax, slope):
+    def change(_, dataset):
+        if slope is None:
+            del dataset.RescaleSlope
+        else:
+            dataset.RescaleSlope = slope
+
+    paths = write_series(tmp_path, STORED, even_positions(6), rescale=(1, -1024), syntax=syntax, change=change)
+    np.testing.assert_array_equal(read_volume(paths).data, STORED.astype(np.float32) - 1024)
+
+
 def test_slices_are_sorted_by_position_not_by_name(tmp_path):
     order = [3, 0, 5, 1, 4, 2]
     paths = write_series(tmp_path, STORED[:, :, order], even_positions(6)[order])

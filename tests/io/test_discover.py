@@ -207,6 +207,20 @@ def test_folders_of_folders_of_patients(tmp_path: Path) -> None:
 # ---- rules ----
 
 
+def test_folders_without_an_image_of_their_own_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A copy that failed, a patient whose images were forgotten, a link to another patient."""
+    make(tmp_path, "P1/2020-01-01/t1c.nii", "P1/2020-02-01/t1c.nii", "P2/2020-01-01/t1c.nii", "P3/2020-01-01/note.txt")
+    (tmp_path / "P4").mkdir()
+    (tmp_path / "P5").symlink_to(tmp_path / "P1")
+    (tmp_path / "code").mkdir()
+    assert [p.patient for p in find_patients(tmp_path)] == ["P1", "P2"]
+    assert [r.getMessage() for r in caplog.records] == ["Passed over, for they hold no image of their own: P3, P4, P5."]
+    caplog.clear()
+    (tmp_path / "P1" / "2020-03-01").mkdir()
+    find_patient(tmp_path / "P1")
+    assert not caplog.records
+
+
 def test_one_visit_says_that_there_is_no_growth(tmp_path: Path) -> None:
     patient = find_patient(make(tmp_path / "P", "t1c.nii.gz", "tumor.nii.gz"))
     assert patient.warnings == (ONE_VISIT,)

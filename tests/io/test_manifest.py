@@ -97,3 +97,12 @@ def test_a_date_is_refused_without_being_repeated(folder: Path) -> None:
 def test_no_manifest(folder: Path, text: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
         find_patients(write(folder, text), Settings())
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"), [("P1", "p1", True), ("Zoé", "Zoe\u0301", True), ("P1", "P2", False)]
+)
+def test_one_patient_typed_in_two_ways_is_not_two(folder: Path, one: str, other: str, alike: bool) -> None:
+    path = write(folder, HEADER + f"{one},0,t1,a.nii.gz,\n{other},9,t1,b.nii.gz,\n")
+    patients = find_patients(path, Settings())
+    assert [any("the same but for capitals" in p for p in patient.problems) for patient in patients] == [alike] * 2

@@ -122,6 +122,8 @@ def _named_in(path: Path) -> list[Path]:
 
 def _file_digest(path: Path) -> bytes:
     digest = hashlib.sha256()
+    if path.exists() and not path.is_file():  # would be waited for, or read, without end
+        raise InputError(f"{path.name} is no file (a folder, pipe or device). Put the image itself in its place.")
     with _named(path), path.open("rb") as stream:
         while piece := stream.read(PIECE):
             digest.update(piece)

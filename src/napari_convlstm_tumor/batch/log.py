@@ -15,7 +15,7 @@ from napari_convlstm_tumor.pipeline import Step
 
 
 class JsonLog:
-    """Events of a batch: start, step (when a patient goes on to the next), done, earlier, failed, end.
+    """Events of a batch: start, step (when a patient goes on to the next), done, earlier, failed, end or stopped.
 
     "t" is the seconds since the start. No date stands in it, and of names only the patients' (those of their folders).
     """

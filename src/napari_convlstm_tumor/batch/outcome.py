@@ -10,6 +10,7 @@ from typing import Any
 
 from napari_convlstm_tumor.analysis import Analysis
 from napari_convlstm_tumor.errors import MissingDependency, ModelError, SettingsError, TumorError
+from napari_convlstm_tumor.io.names import printable
 from napari_convlstm_tumor.series import Report
 
 SUMMARY_COLUMNS = (
@@ -73,6 +74,7 @@ class Outcome:
 def failure(patient: str, folder: Path, step: str, error: BaseException) -> Outcome:
     """The Outcome of an error."""
     sentence, advice = explain(error)
+    sentence = printable(sentence)  # a file of a name that is no text could be written to no table
     fatal = step == SAVING and _errno(error) in DISK_ERRORS
     return Outcome(patient, folder, error=sentence, step=step, advice=advice, fatal=fatal)
 

@@ -20,6 +20,9 @@ from napari_convlstm_tumor.series import PatientFiles
 from napari_convlstm_tumor.settings import Settings
 
 CLAIMING = "Looking for an earlier result"
+FINDING = "Finding images and visits"
+# Of the 255 bytes of a file name, what ".NAME.12345678.part" leaves; file names end sooner where disks are encrypted.
+LONGEST_NAME = 240
 # Files of the batch itself in the output folder.
 TAKEN = ("summary.csv", "failures.csv", "index.html")
 
@@ -46,7 +49,7 @@ class Task:
 
 def run_patient(task: Task, segmenter: Segmenter | None = None) -> Iterator[Step | Outcome]:
     """One patient: its Steps, and last its Outcome. Any error becomes the Outcome's sentence; nothing is raised."""
-    started, step = time.monotonic(), CLAIMING
+    started, step = time.monotonic(), FINDING if task.files.problems else CLAIMING
     try:
         _check_place(task)
         with claimed(task.out, task.patient) as mine:
@@ -118,6 +121,8 @@ def _check_place(task: Task) -> None:
     name = task.patient
     if not name or Path(name).name != name or name.startswith(".") or name in TAKEN:
         raise InputError(f"'{name}' cannot be the name of a result folder. Rename the patient.")
+    if len(name.encode()) > LONGEST_NAME:
+        raise InputError(f"The name is longer than the {LONGEST_NAME} bytes a result folder's may have. Rename it.")
     if not is_prepared(task.out):
         raise InputError(
             f"The worker does not see the output folder '{task.out.name}'. It must lie on storage that all share."

@@ -47,6 +47,7 @@ def _events(work: Sequence[Task], out: Path, tables: Tables | None, plan: BatchP
     try:
         yield from _all(work, tables, plan)
     except (KeyboardInterrupt, GeneratorExit):  # a person stops the batch: what is done stands in the tables
+        sweep(out)
         if tables is not None:
             tables.write_if_possible()
         raise

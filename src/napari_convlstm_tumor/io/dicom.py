@@ -11,7 +11,7 @@ import logging
 import math
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ import numpy as np
 import pydicom
 import SimpleITK as sitk
 from pydicom.dataelem import RawDataElement
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian, MRImageStorage
 
 from napari_convlstm_tumor.errors import GeometryError, InputError
 from napari_convlstm_tumor.io.dicom_stack import (
@@ -51,8 +51,9 @@ HEADER_TAGS = [
 ]  # fmt: skip
 # Whole numbers up to here, and 16 bits more, are exact in float32.
 LARGEST_EXACT = 1 << 23
+PIXELS = "PixelData"
 PIXEL_TAGS = [
-    "PixelData", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel", "SOPClassUID",
+    PIXELS, "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel", "SOPClassUID",
     "RealWorldValueMappingSequence",
 ]  # fmt: skip
 
@@ -84,7 +85,8 @@ def read_dicom(paths: Sequence[Path], resample_uneven: bool = False) -> Volume:
     Refused with InputError or GeometryError: colour, several series, orientations, sizes or positions twice,
     fewer than 3 slices.
     """
-    planes = [plane for path in paths for plane in read_planes(path)]
+    headers = {path: read_header(path, HEADER_TAGS + PIXEL_TAGS, with_pixels=True) for path in paths}
+    planes = [plane for path, header in headers.items() for plane in planes_of(path, header)]
     _refuse_mixed(planes)
     axes = _axes(planes[0])
     planes.sort(key=lambda plane: float(plane.position @ axes[2]))
@@ -97,7 +99,7 @@ def read_dicom(paths: Sequence[Path], resample_uneven: bool = False) -> Volume:
             f"Slices are missing or uneven: {uneven}. Export the whole series again, "
             "or accept interpolated slices with --resample-uneven."
         )
-    data = _read_pixels(planes)
+    data = _read_pixels(planes, headers)
     if tilt := tilt_degrees(offsets):
         _log.warning("%s: a tilt of %.1f degrees was corrected by resampling.", paths[0].name, tilt)
         data, offsets = straighten(data, offsets, planes[0].spacing_mm)
@@ -124,11 +126,20 @@ def read_header(path: Path, tags: Sequence[str] | None = None, with_pixels: bool
                 force=True,
                 specific_tags=tags,
             )
-            if not with_pixels:
-                header.walk(lambda *_: None)  # convert every value now, while warnings are silenced
+            _convert(header)
     except Exception as error:  # a damaged header can raise nearly anything (OverflowError, struct.error, ...)
         raise InputError(f"{path.name} is not a readable DICOM file. Copy or export it again.") from error
     return header
+
+
+def _convert(header: Any) -> None:
+    """Every value but the pixels now, while warnings are silenced."""
+    pixels = header.get_item(PIXELS, keep_deferred=True) if PIXELS in header else None
+    if pixels is not None:
+        del header[PIXELS]
+    header.walk(lambda *_: None)
+    if pixels is not None:
+        header[PIXELS] = pixels
 
 
 # ---- tags ----
@@ -136,7 +147,11 @@ def read_header(path: Path, tags: Sequence[str] | None = None, with_pixels: bool
 
 def read_planes(path: Path) -> list[Plane]:
     """The slices of one file: a plain image, or the frames of an enhanced one."""
-    header = read_header(path, HEADER_TAGS)
+    return planes_of(path, read_header(path, HEADER_TAGS))
+
+
+def planes_of(path: Path, header: Any) -> list[Plane]:
+    """The same, of a header with at least HEADER_TAGS."""
     if "Rows" not in header or "Columns" not in header:
         kind = f"it is {header.Modality}" if header.get("Modality") else "it is not a DICOM image"
         raise InputError(f"{path.name} holds no image ({kind}).")
@@ -177,6 +192,8 @@ def _plane(path: Path, frame: int, own: Any, shared: Any, header: Any) -> Plane:
 
     transform = "PixelValueTransformationSequence"
     slope, intercept = value(transform, "RescaleSlope"), value(transform, "RescaleIntercept")
+    if slope is None and intercept is not None:
+        slope = 1.0  # a step of 1 when only the shift is said, as GDCM takes it
     row_mm, column_mm = (float(s) for s in value("PixelMeasuresSequence", "PixelSpacing"))
     _refuse_odd_numbers(path, (row_mm, column_mm), slope, intercept)
     return Plane(
@@ -192,12 +209,12 @@ def _plane(path: Path, frame: int, own: Any, shared: Any, header: Any) -> Plane:
 
 
 def _refuse_odd_numbers(path: Path, spacing_mm: tuple[float, float], slope: Any, intercept: Any) -> None:
-    """What decoders would pass over: GDCM reads on without a slope of 0, and a negative spacing mirrors the image."""
+    """What decoders would pass over: GDCM reads on without a slope of 0, a slope below 0 makes bright dark, and a
+    negative spacing mirrors the image.
+    """
     if min(spacing_mm) <= 0:
         raise GeometryError(f"{path.name} has a pixel spacing of {spacing_mm} mm. Export the series again.")
-    if slope is not None and not (
-        math.isfinite(float(slope)) and float(slope) and math.isfinite(float(intercept or 0))
-    ):
+    if slope is not None and not (0 < float(slope) < math.inf and math.isfinite(float(intercept or 0))):
         raise InputError(
             f"{path.name} has a rescale slope of {slope} and an intercept of {intercept}. Export the series again."
         )
@@ -253,15 +270,15 @@ def _axes(plane: Plane) -> FloatArray:
 # ---- pixels ----
 
 
-def _read_pixels(planes: Sequence[Plane]) -> Image:
+def _read_pixels(planes: Sequence[Plane], headers: Mapping[Path, Any]) -> Image:
     """(I, J, K) float32 in the order of the planes."""
     columns, rows = planes[0].size
     check_size((columns, rows, len(planes)))
     places: dict[Path, list[int]] = {}
     for k, plane in enumerate(planes):
         places.setdefault(plane.path, []).append(k)
-    # all of them before memory is taken for the image
-    headers = {path: _refuse_short_pixels(path, len(ks) * rows * columns) for path, ks in places.items()}
+    for path, ks in places.items():  # all of them before memory is taken for the image
+        _refuse_short_pixels(path, headers[path], len(ks) * rows * columns)
     data = np.empty((len(planes), rows, columns), np.float32)  # (k, j, i)
     for path, ks in places.items():
         members = [planes[k] for k in ks]
@@ -269,23 +286,20 @@ def _read_pixels(planes: Sequence[Plane]) -> Image:
         frames = _decode(path, members) if plain is None else plain
         if frames.shape[1:] != (rows, columns) or len(frames) < len(ks):
             raise InputError(f"{path.name} holds pixels of another size than its header says. Export it again.")
-        data[ks] = frames[[plane.frame for plane in members]]
+        for k, plane in zip(ks, members, strict=True):
+            data[k] = frames[plane.frame]  # one by one: a list of indices would copy the frames first
     return data.transpose(2, 1, 0)  # (k, j, i) -> (i, j, k)
 
 
-def _refuse_short_pixels(path: Path, voxels: int) -> Any:
-    """For GDCM fills up uncompressed pixels that are too few, and searches truncated files for seconds.
-
-    Answers the tags about the pixels, these themselves left on the disk.
-    """
-    header = read_header(path, PIXEL_TAGS, with_pixels=True)
-    pixels = header.get_item("PixelData", keep_deferred=True)
+def _refuse_short_pixels(path: Path, header: Any, voxels: int) -> None:
+    """For GDCM fills up uncompressed pixels that are too few, and searches truncated files for seconds."""
+    pixels = header.get_item(PIXELS, keep_deferred=True)
     if pixels is None:
         raise InputError(f"{path.name} holds no whole pixel data: it is truncated. Copy or export it again.")
     needed = voxels * int(header.get("BitsAllocated") or 16) // 8
     if _is_packed(header.file_meta.get("TransferSyntaxUID"), path.name):
         check_bytes(needed, path, packed=True)
-        return header
+        return
     if pixels.length > path.stat().st_size:
         raise InputError(f"{path.name} holds less than the pixels it announces: it is truncated. Copy it again.")
     if pixels.length < needed:
@@ -293,12 +307,11 @@ def _refuse_short_pixels(path: Path, voxels: int) -> Any:
             f"{path.name} holds {pixels.length} bytes of pixels, {needed} are expected: the file is damaged. "
             "Copy or export it again."
         )
-    return header
 
 
 def _plain_pixels(path: Path, header: Any, members: Sequence[Plane]) -> Image | None:
     """(1, J, I) in real values straight from the file, in a third of GDCM's time; None when GDCM must look at it."""
-    pixels = header.get_item("PixelData", keep_deferred=True)
+    pixels = header.get_item(PIXELS, keep_deferred=True)
     if len(members) != 1 or not isinstance(pixels, RawDataElement) or not _is_plain(header, members[0]):
         return None
     columns, rows = members[0].size
@@ -319,8 +332,9 @@ def _plain_pixels(path: Path, header: Any, members: Sequence[Plane]) -> Image | 
 
 def _is_plain(header: Any, plane: Plane) -> bool:
     """16-bit grey values, uncompressed, in one frame, whose rescale every reader takes the same way."""
-    same_rescale = header.get("SOPClassUID") == CTImageStorage or (
-        plane.rescale in (None, (1.0, 0.0)) and "RealWorldValueMappingSequence" not in header
+    kind, mapped = header.get("SOPClassUID"), "RealWorldValueMappingSequence" in header
+    same_rescale = kind == CTImageStorage or (
+        not mapped and (kind == MRImageStorage or plane.rescale in (None, (1.0, 0.0)))
     )
     stored = header.get("BitsStored")
     return (

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,6 +42,7 @@ from napari_convlstm_tumor.io.names import (
     ambiguous_date,
     brats_patient,
     kind_of,
+    printable,
     without_dates,
 )
 from napari_convlstm_tumor.series import PatientFiles
@@ -48,8 +50,12 @@ from napari_convlstm_tumor.settings import Settings
 
 # Folders of a dataset that hold no patients: BIDS keeps other things under these names.
 NOT_PATIENTS = frozenset((DERIVATIVES, "sourcedata", "code", "stimuli", "phenotype"))
+# Folders without images that are named in a warning.
+MOST_NAMED = 5
 # 40 bits: two of 10,000 patients in one folder share them with a chance of 1 in 20,000, and then get -2 behind it.
 HASH_DIGITS = 10
+
+_log = logging.getLogger(__name__)
 
 
 def find_patient(path: str | Path, settings: Settings | None = None) -> PatientFiles:
@@ -98,11 +104,35 @@ def _drafts(path: Path, numbers_are_visits: bool) -> list[Draft]:
             f"No image in {_shown(path)}. Looked for {', '.join(VOLUME_ENDINGS)} and DICOM files, in all folders."
         )
     if is_nnunet(folder):
-        return nnunet_patients(folder)
+        drafts = nnunet_patients(folder)
+        _refuse_odd_names(drafts)
+        return drafts
     patients = _patients_in(folder, numbers_are_visits)
+    if len(patients) != 1 or patients[0].path != folder.path:
+        _tell_passed_over(folder)
     drafts = [draft for patient in patients for draft in _draft_patient(patient, numbers_are_visits)]
+    _refuse_odd_names(drafts)
     _make_names_unique(drafts, patients)
     return drafts
+
+
+def _tell_passed_over(folder: Folder) -> None:
+    """A patient whose copy failed, or that is a link to another one, must not be missing in silence."""
+    there = {path.name for path in folder.path.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    empty = sorted(there - NOT_PATIENTS - {f.name for f in folder.folders if f.has_images}, key=natural)
+    if empty:
+        names = ", ".join(printable(name) for name in empty[:MOST_NAMED])
+        more = f" and {len(empty) - MOST_NAMED} more" if len(empty) > MOST_NAMED else ""
+        _log.warning("Passed over, for they hold no image of their own: %s%s.", names, more)
+
+
+def _refuse_odd_names(drafts: list[Draft]) -> None:
+    """Such a name could be written to no table, and to a terminal it might be a command."""
+    for draft in drafts:
+        name = printable(draft.patient)
+        if name != draft.patient:
+            draft.patient = name
+            draft.problem("The name has characters that are no text (another alphabet's bytes, a line end). Rename it.")
 
 
 def _shown(path: Path) -> str:

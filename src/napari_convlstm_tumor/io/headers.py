@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import math
+import re
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
@@ -31,8 +33,14 @@ LONGEST_TAIL = 2**24
 DEFLATED_DICOM, META_BYTES = b"1.2.840.10008.1.2.1.99", 4096
 # A header of a MetaImage or NRRD that is longer than this is none.
 LONGEST_TEXT_HEADER = 2**16
+# Fields of a NRRD or MetaImage header that say where its axes point; the size of its voxels; what a NRRD calls no unit.
+POSITION_FIELDS = ("space", "space dimension", "transformmatrix", "rotation", "orientation")
+VOXEL_SIZE_FIELDS = ("space directions", "spacings", "elementspacing")
+NO_UNITS = frozenset(("", "none", "???"))
 # What a damaged packed file raises while it is unpacked.
 UNPACKING_ERRORS = (OSError, EOFError, zlib.error)
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,11 +65,15 @@ def open_packed(path: Path) -> IO[bytes]:
     return cast(IO[bytes], gzip.open(path)) if packed else path.open("rb")
 
 
-def read_to_the_end(stream: IO[bytes]) -> None:
-    """Read what is left, so that a packed file checks its checksum; raises what a damaged one raises."""
-    left = LONGEST_TAIL
-    while left > 0 and (found := stream.read(2**20)):
-        left -= len(found)
+def read_to_the_end(stream: IO[bytes]) -> int:
+    """Read what is left, so that a packed file checks its checksum; raises what a damaged one raises.
+
+    Answers how many bytes that were, of LONGEST_TAIL at most.
+    """
+    read = 0
+    while read < LONGEST_TAIL and (found := stream.read(2**20)):
+        read += len(found)
+    return read
 
 
 def check_nifti(path: Path) -> bool:
@@ -85,7 +97,7 @@ def check_nifti(path: Path) -> bool:
     first, (slope, shift) = field(layout.first_byte)[0], field(layout.scale)
     if not (first == 0 or layout.length <= first <= LATEST_IMAGE_BYTE):
         raise InputError(f"The header says that the image begins at byte {first:.0f}. It is damaged: export it again.")
-    if math.isinf(slope) or math.isinf(shift):
+    if math.isinf(slope) or math.isinf(shift) or slope < 0:  # below 0 bright is dark
         raise InputError(f"The header says that values are scaled by {slope:g} and {shift:g}. Export the image again.")
     check_bytes(int(first) + voxels * int(field(layout.bits)[0]) // 8, path, packed)
     return layout is NIFTI_2
@@ -128,8 +140,13 @@ def is_readable_dicom(path: Path) -> bool:
 
 
 def check_text_header(path: Path) -> tuple[Path, bool]:
-    """(the file with the pixels of a NRRD or MetaImage, packed?); InputError when they lie elsewhere or in several."""
+    """(the file with the pixels of a NRRD or MetaImage, packed?); InputError when they lie elsewhere or in several, and
+    when the header says what ITK passes over: no voxel size, another unit than mm, values that are to be rescaled.
+    """
     fields = _text_fields(path)
+    _refuse_unsaid(fields)
+    if not any(name in fields for name in POSITION_FIELDS):
+        _log.warning("%s: the header gives no position; left and right may be swapped.", path.name)
     named = fields.get("elementdatafile") or fields.get("data file") or fields.get("datafile") or "LOCAL"
     encoding = fields.get("encoding", "").lower()
     packed = encoding not in ("", "raw") or fields.get("compresseddata", "").lower() == "true"
@@ -143,6 +160,31 @@ def check_text_header(path: Path) -> tuple[Path, bool]:
     if not data.is_file():
         raise InputError(f"The file with its pixels ({data.name}) is missing. Copy it beside the header.")
     return data, packed
+
+
+def _refuse_unsaid(fields: Mapping[str, str]) -> None:
+    """ITK takes voxels of 1 mm when none are given, any unit for mm, and values as they are stored."""
+    sizes = next((fields[name] for name in VOXEL_SIZE_FIELDS if name in fields), "")
+    if not fields:
+        return  # no header at all: the reader says so
+    if not sizes or min(map(_number, fields.get("elementspacing", "1").split())) < 0:
+        raise GeometryError(f"The header says the voxel size '{sizes}'. Export the image again, with its voxel size.")
+    units = set(re.findall(r'"(.*?)"', fields.get("space units", "") + fields.get("units", ""))) - NO_UNITS
+    if units - {"mm"}:
+        raise GeometryError(f"The header says lengths in {', '.join(sorted(units))}. Export the image again, in mm.")
+    slope, shift = (fields.get(f"elementtointensityfunction{n}", unit) for n, unit in (("slope", "1"), ("offset", "0")))
+    if (_number(slope), _number(shift)) != (1.0, 0.0):
+        raise InputError(
+            f"The header says that values are scaled by {slope} and {shift}, which is not done here. Save the image "
+            "with its values as they are."
+        )
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _text_fields(path: Path) -> dict[str, str]:

@@ -12,8 +12,12 @@ from __future__ import annotations
 
 import csv
 import datetime
+import io
+import re
 import reprlib
-from collections.abc import Iterator
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +25,7 @@ from napari_convlstm_tumor.errors import InputError
 from napari_convlstm_tumor.io.dicom_tags import group, read_header
 from napari_convlstm_tumor.io.discover_draft import Candidate, Draft, Visit
 from napari_convlstm_tumor.io.discover_tree import scan
-from napari_convlstm_tumor.io.names import VOLUME_ENDINGS, When, can_be_path, kind_of
+from napari_convlstm_tumor.io.names import VOLUME_ENDINGS, When, can_be_path, is_control, kind_of
 from napari_convlstm_tumor.series import MODALITIES, parse_modality
 
 REQUIRED = ("patient", "path")
@@ -32,10 +36,12 @@ LONGEST_HEADER = 10_000
 @dataclass(frozen=True)
 class Row:
     """One line of the manifest: texts as they stand, stripped; line counts from 1, the header being line
-    1."""
+    1. extra: cells with a text beyond the last column.
+    """
 
     line: int
     values: dict[str, str]
+    extra: int = 0
 
     def __getitem__(self, column: str) -> str:
         return self.values.get(column, "")
@@ -44,18 +50,33 @@ class Row:
 def manifest_patients(path: Path) -> list[Draft]:
     """One draft per patient, in the order of the file. InputError when the file is no manifest."""
     drafts: dict[str, Draft] = {}
+    starts: dict[str, int] = {}
     for row in _rows(path):
         name = row["patient"]
-        if not name or name in (".", "..") or any(c in name for c in "/\\\0"):
+        if not name or name in (".", "..") or any(c in "/\\" or is_control(c) for c in name):
             raise InputError(f"{path.name}, line {row.line}: the patient is missing or is no name for a folder.")
         draft = drafts.setdefault(name, Draft(name, "CSV manifest"))
         try:
             _add(row, path.parent, draft)
+            start = _start(row)
+            if start is not None and starts.setdefault(name, start) != start:
+                raise InputError("day and date do not fit those of the lines before. Leave one of the two columns.")
         except InputError as error:
             draft.problem(f"Manifest line {row.line}: {error}")
     if not drafts:
         raise InputError(f"{path.name} has a header but no rows. Add one row per image.")
+    _refuse_look_alikes(drafts.values())
     return list(drafts.values())
+
+
+def _refuse_look_alikes(drafts: Iterable[Draft]) -> None:
+    """One patient typed in two ways would be two with half the visits; on many disks their results are one folder."""
+    alike: dict[str, list[Draft]] = defaultdict(list)
+    for draft in drafts:
+        alike[unicodedata.normalize("NFC", draft.patient).casefold()].append(draft)
+    for same in alike.values():
+        for draft in same if len(same) > 1 else ():
+            draft.problem("Another patient is called the same but for capitals or accents. Write one name, or rename.")
 
 
 def _rows(path: Path) -> Iterator[Row]:
@@ -65,8 +86,18 @@ def _rows(path: Path) -> Iterator[Row]:
         raise InputError(f"{path.name} cannot be read as UTF-8 text. Save it as CSV, UTF-8.") from error
     header = text[:LONGEST_HEADER].split("\n", 1)[0]
     delimiter = max(",;\t", key=header.count)
-    reader = csv.reader(text.splitlines(), delimiter=delimiter)
-    names = [n.strip().lower() for n in next(reader, [])]
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        names = [n.strip().lower() for n in next(reader, [])]
+        _check_names(names, path)
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                yield _row(reader.line_num, names, [c.strip() for c in cells])
+    except csv.Error as error:
+        raise InputError(f"{path.name}, line {reader.line_num}: this is no line of a CSV table ({error}).") from error
+
+
+def _check_names(names: list[str], path: Path) -> None:
     missing = [c for c in REQUIRED if c not in names]
     if missing:
         raise InputError(
@@ -74,15 +105,19 @@ def _rows(path: Path) -> Iterator[Row]:
             f"has the columns "
             f"{', '.join(COLUMNS)}; only {' and '.join(REQUIRED)} are required."
         )
-    try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                yield Row(reader.line_num, dict(zip(names, (c.strip() for c in cells), strict=False)))
-    except csv.Error as error:
-        raise InputError(f"{path.name}, line {reader.line_num}: this is no line of a CSV table ({error}).") from error
+    twice = [c for c in COLUMNS if names.count(c) > 1]
+    if twice:
+        raise InputError(f"{path.name} has the column {twice[0]!r} twice. Leave one.")
+
+
+def _row(line: int, names: list[str], cells: list[str]) -> Row:
+    extra = sum(map(bool, cells[len(names) :]))
+    return Row(line, dict(zip(names, cells, strict=False)), extra)
 
 
 def _add(row: Row, base: Path, draft: Draft) -> None:
+    if row.extra:
+        raise InputError("there are more cells than columns: put what holds a comma into quotes.")
     when = _when(row)
     visit = next((v for v in draft.visits if v.when == when), None)
     if visit is None:
@@ -115,11 +150,16 @@ def _when(row: Row) -> When | None:
     return When(order=_whole(row, "visit"), scheme="visit") if row["visit"] else None
 
 
+def _start(row: Row) -> int | None:
+    """The day 0 (proleptic ordinal) of a row that gives both its day and its date: one and the same for a patient."""
+    when = _when(Row(row.line, row.values | {"day": ""}))
+    return when.date.toordinal() - _whole(row, "day") if row["day"] and when and when.date else None
+
+
 def _whole(row: Row, column: str) -> int:
-    try:
-        return int(row[column])
-    except ValueError as error:
-        raise InputError(f"{column} is a whole number, got {reprlib.repr(row[column])}.") from error
+    if not re.fullmatch(r"[+-]?[0-9]{1,9}", row[column]):
+        raise InputError(f"{column} is a whole number, got {reprlib.repr(row[column])}.")
+    return int(row[column])
 
 
 def _image(row: Row, base: Path, draft: Draft) -> list[Candidate]:

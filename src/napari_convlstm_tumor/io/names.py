@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Literal
 
@@ -127,6 +128,16 @@ def brats_patient(name: str) -> str | None:
 def ambiguous_date(name: str) -> bool:
     """True for 03-04-2019, which is March or April."""
     return bool(_DAY_FIRST.search(name)) and _parse_date(name) is None
+
+
+def is_control(character: str) -> bool:
+    """True for what moves a cursor, ends a line or speaks to a terminal, and for bytes that are no text."""
+    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+
+
+def printable(text: str) -> str:
+    """For a terminal or a log: a name from somebody else's disk must not speak to it."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if is_control(c) else c for c in text)
 
 
 def without_dates(name: str) -> str:

@@ -33,6 +33,8 @@ NIFTI_SUFFIXES = (".nii", ".nii.gz")
 ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 # A header that places a corner of the image in two places this far apart cannot be trusted with growth in mm.
 SFORM_QFORM_TOLERANCE_MM = 1.0
+# Headers hold voxel sizes in single precision and round them; 1 % is 3 % of a volume.
+VOXEL_SIZE_TOLERANCE = 0.01
 # More non-finite voxels than this are no stray artefact but a region without image.
 LARGEST_NONFINITE_FRACTION = 0.001
 UNIT_TO_MM = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
@@ -140,7 +142,7 @@ def _read_nifti(path: Path, dtype: npt.DTypeLike | None) -> Volume:
             shape = _shape_3d(image.shape)
             affine = _nifti_affine(image, path)
             data = np.asanyarray(image.dataobj, dtype=dtype)
-            read_to_the_end(stream)
+            _refuse_rest(read_to_the_end(stream), image)
     except NIBABEL_ERRORS as error:
         raise InputError(_damaged_message(path)) from error
     return Volume(data.reshape(shape, order="F"), Grid(shape, affine))
@@ -158,12 +160,24 @@ def _shape_3d(shape: tuple[int, ...]) -> tuple[int, int, int]:
     return shape[0], shape[1], shape[2]
 
 
+def _refuse_rest(size: int, image: Any) -> None:
+    """A row of voxels or more behind the image: the header says another size than the one that was written."""
+    if size >= image.shape[0] * image.get_data_dtype().itemsize:
+        raise InputError(
+            f"Behind the image of {image.shape} lie {size} bytes more: its header says a wrong size or kind of number. "
+            "Export the image again."
+        )
+
+
 def _nifti_affine(image: Any, path: Path) -> npt.NDArray[np.float64]:
     """(4, 4) to RAS+ mm: the sform, else the qform, else voxel sizes alone (logged)."""
     header = image.header
     sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
-    if sform_code == 0:
-        _refuse_missing_voxel_size(image, path)
+    sizes = _raw_voxel_size(image, path)
+    if sform_code == 0 and not np.all(sizes > 0):
+        raise GeometryError(
+            f"The header says a voxel size of {sizes.tolist()}. Export the image again, with its voxel size."
+        )
     try:
         unit = header.get_xyzt_units()[0]
         sform, qform = header.get_sform(), header.get_qform() if qform_code else None
@@ -171,6 +185,8 @@ def _nifti_affine(image: Any, path: Path) -> npt.NDArray[np.float64]:
         raise GeometryError("The header has a unit or a qform that makes no sense. Export the image again.") from error
     if sform_code and qform is not None:
         _refuse_conflict(sform, qform, image.shape[:3], UNIT_TO_MM[unit])
+    if sform_code:
+        _refuse_two_sizes(sizes, np.linalg.norm(sform[:3, :3], axis=0))
     if not sform_code and qform is None:
         _log.warning("%s: the header gives no position; left and right may be swapped.", path.name)
     to_mm = np.diag([UNIT_TO_MM[unit]] * 3 + [1.0])
@@ -189,15 +205,21 @@ def _refuse_conflict(sform: Any, qform: Any, shape: tuple[int, ...], unit_mm: fl
         )
 
 
-def _refuse_missing_voxel_size(image: Any, path: Path) -> None:
-    """Nibabel silently puts 1 mm where the file says 0, and makes negative sizes positive: look at the raw
-    header.
-    """
+def _raw_voxel_size(image: Any, path: Path) -> npt.NDArray[np.float64]:
+    """(3,) as the file says it: nibabel silently puts 1 mm where it says 0, and makes negative sizes positive."""
     with open_packed(path) as stream:
         raw = image.header_class.from_fileobj(stream, check=False)
-    sizes = [float(s) for s in raw["pixdim"][1:4]]
-    if not all(s > 0 for s in sizes):
-        raise GeometryError(f"The header says a voxel size of {sizes}. Export the image again, with its voxel size.")
+    return np.array(raw["pixdim"][1:4], dtype=np.float64)
+
+
+def _refuse_two_sizes(sizes: npt.NDArray[np.float64], of_sform: npt.NDArray[np.float64]) -> None:
+    """Some programs measure with the one, some with the other; sizes that are not said (0, NaN) are no size."""
+    said = np.isfinite(sizes) & (sizes != 0)
+    if np.any(np.abs(np.abs(sizes[said]) - of_sform[said]) > VOXEL_SIZE_TOLERANCE * np.abs(sizes[said])):
+        raise GeometryError(
+            f"The header gives two voxel sizes, {np.abs(sizes).round(4).tolist()} (pixdim) and "
+            f"{of_sform.round(4).tolist()} (sform). Export the image again, with the right one in both."
+        )
 
 
 def _shape_message(shape: tuple[int, ...]) -> str:

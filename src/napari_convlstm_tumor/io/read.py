@@ -21,6 +21,10 @@ from napari_convlstm_tumor.volume import Grid, Volume
 
 # Fewer slices are a picture or a localiser: registration and volumes need three axes.
 FEWEST_SLICES = 3
+# Arbitrary units stay far within these; beyond them squares leave float32, and a file with them is mostly misread.
+SMALLEST_VALUE, LARGEST_VALUE = 1e-12, 1e12
+# Of an image far from zero float32 keeps fewer different values than the scanner gave.
+FEWEST_STEPS = 100
 # Every CT of a body shows fat (-100 HU) or air (-1000 HU) somewhere.
 LOWEST_CT_HU = -50.0
 # A label volume names a few tissues or lesions; more values than this is an image by mistake.
@@ -152,6 +156,14 @@ def _refuse_constant(volume: Volume, name: str) -> None:
     low, high = float(volume.data.min()), float(volume.data.max())
     if low == high:
         raise InputError(f"{name}: Every voxel has the value {low:g}; there is nothing to see. Export it again.")
+    largest = max(-low, high)
+    if not SMALLEST_VALUE <= largest <= LARGEST_VALUE or high - low < FEWEST_STEPS * float(
+        np.spacing(np.float32(largest))
+    ):
+        raise InputError(
+            f"{name}: The values run from {low:g} to {high:g}, which no scanner gives and float32 cannot hold well. "
+            "Export it again with the values of the scanner."
+        )
 
 
 def _warn_no_hounsfield(volume: Volume, modality: str, name: str) -> None:
