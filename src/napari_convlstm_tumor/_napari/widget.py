@@ -148,6 +148,7 @@ class TumorGrowthWidget(QWidget):
     def _end_if_undocked(self) -> None:
         if self.parent() is None:
             self.reading.stop()
+            self.correcting.leave()
             self.deleteLater()
 
     def _take_opened(self, event: Any = None, layer: Layer | None = None) -> None:
