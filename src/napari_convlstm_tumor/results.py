@@ -19,7 +19,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -226,22 +226,47 @@ def _move_in(part: Path, folder: Path) -> None:
 # ---- reading back ----
 
 
-def load(folder: Path) -> Analysis:
-    """A result folder as ``save`` wrote it. Raises InputError when it is incomplete or damaged."""
+@dataclass(frozen=True, eq=False)
+class FirstImage:
+    """What of a result can be seen before the rest is read: one image (T, I, J, K), and whose it is."""
+
+    patient: str
+    days: tuple[int, ...]
+    dated: bool
+    modalities: tuple[str, ...]  # of the whole result; the image is of the first
+    registrations: tuple[Registration, ...]
+    grid: Grid
+    image: FloatVolume
+
+
+def load_first_image(folder: Path) -> FirstImage:
+    """A fraction of what ``load`` reads. Raises InputError when it is incomplete or damaged."""
     record = _record(folder)
     try:
-        days = tuple(record["days"] or range(int(record["visits"])))
-        dated, modalities = bool(record["dated"]), list(record["modalities"])
+        patient, days = str(record["patient"]), tuple(record["days"] or range(int(record["visits"])))
+        dated, modalities = bool(record["dated"]), tuple(record["modalities"])
         registrations = tuple(_registration(r) for r in record["registration"])
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{RUN_FILE} of '{folder.name}' lacks {error}: not a result of this version.") from error
+    image, grid = _stack(folder / "series" / "image.nii.gz")
+    return FirstImage(patient, days, dated, modalities, registrations, grid, image)
+
+
+def load(folder: Path, first: FirstImage | None = None) -> Analysis:
+    """A result folder as ``save`` wrote it. Raises InputError when it is incomplete or damaged.
+
+    first: what ``load_first_image`` has read of it already.
+    """
+    record = _record(folder)
+    first = load_first_image(folder) if first is None else first
+    days, dated, grid = first.days, first.dated, first.grid
     series = folder / "series"
-    mask, grid = _stack(series / "mask.nii.gz")
+    mask, _ = _stack(series / "mask.nii.gz")
     probability, _ = _stack(series / "probability.nii.gz")
     growth, _ = _stack(series / f"{growth_name(dated)}.nii.gz")
     images = {
-        modality: _stack(series / ("image.nii.gz" if n == 0 else f"image_{modality}.nii.gz"))[0]
-        for n, modality in enumerate(modalities)
+        modality: first.image if n == 0 else _stack(series / f"image_{modality}.nii.gz")[0]
+        for n, modality in enumerate(first.modalities)
     }
     settings = read_recipe(folder / RECIPE_FILE)
     prompts = read_saved_prompts(settings.prompts) if settings.prompts is not None else ()
@@ -257,7 +282,7 @@ def load(folder: Path) -> Analysis:
         forecast_note=record["forecast"]["note"],
     )
     analysis = Analysis(
-        patient=str(record["patient"]),
+        patient=first.patient,
         days=days,
         dated=dated,
         grid=grid,
@@ -274,7 +299,7 @@ def load(folder: Path) -> Analysis:
         log_jacobian_reliable=_flags(series / "log_jacobian_reliable.nii.gz"),
         forecast_band=None if band is None else np.rint(band).astype(np.uint8),
         attachments=_attachments(folder),
-        registrations=registrations,
+        registrations=first.registrations,
         report=_report(folder / REPORT_FILE),
         lesions=None if lesions is None else lesions.astype(np.uint16),
         settings=replace(settings, prompts=None),

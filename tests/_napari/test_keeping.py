@@ -71,3 +71,66 @@ def test_what_a_crash_left_behind_is_brought_back(widget, qtbot, tmp_path, analy
     widget.keeping.look_for_crashes(left_alone_s=0)
     widget.keeping.discard()
     assert widget.keeping.recover_button.isHidden()
+
+
+def press_x(widget, qtbot):
+    gone = []
+    widget.destroyed.connect(lambda: gone.append(True))
+    widget.parentWidget().destroyOnClose()
+    qtbot.waitUntil(lambda: bool(gone), timeout=30000)
+
+
+def test_the_last_stroke_before_the_x_is_offered_when_the_widget_is_opened_again(
+    make_napari_viewer, qtbot, tmp_path, analysis
+):
+    """Painted, closed at once by the x of the dock, opened again: the stroke and its numbers come back."""
+    viewer = make_napari_viewer(show=True)
+    first = TumorGrowthWidget(viewer)
+    viewer.window.add_dock_widget(first)
+    first.keeping.watch(tmp_path)
+    qtbot.waitUntil(first.isVisible, timeout=30000)
+    first.show_analysis(analysis)
+    layer = viewer.layers["tumor"]
+    layer.n_edit_dimensions, layer.brush_size = 3, 5
+    layer.paint((1, 8, 24, 6), 1)
+    painted = np.asarray(layer.data) != 0
+    press_x(first, qtbot)
+    viewer.layers.clear()
+    again = TumorGrowthWidget(viewer)
+    viewer.window.add_dock_widget(again)
+    again.keeping.watch(tmp_path)
+    qtbot.waitUntil(again.isVisible, timeout=30000)
+    assert not again.keeping.recover_button.isHidden()
+    again.show_analysis(analysis)
+    again.keeping.recover_button.click()
+    settle(again, qtbot)
+    np.testing.assert_array_equal(np.asarray(viewer.layers["tumor"].data) != 0, painted)
+    volume = again.analysis.report.visits[1]["volume_mm3"]
+    assert volume == pytest.approx(painted[1].sum() * analysis.grid.voxel_mm3)
+    assert again.keeping.recover_button.isHidden()  # it is being worked on
+    press_x(again, qtbot)
+
+
+def test_another_result_in_its_place_loses_no_stroke(widget, qtbot, tmp_path, analysis):
+    widget.keeping.watch(tmp_path)
+    layer = tumor(widget)
+    layer.n_edit_dimensions, layer.brush_size = 3, 5
+    layer.paint((1, 8, 24, 6), 1)
+    painted = np.asarray(layer.data) != 0
+    widget.show_analysis(analysis)
+    widget.keeping.look_for_crashes()
+    widget.keeping.recover_button.click()
+    settle(widget, qtbot)
+    np.testing.assert_array_equal(np.asarray(tumor(widget).data) != 0, painted)
+
+
+def test_a_saved_session_is_not_kept_a_second_time(widget, qtbot, tmp_path):
+    widget.keeping.watch(tmp_path / "home")
+    paint(widget, qtbot)
+    widget.keeping.save(tmp_path / "session")
+    settle(widget, qtbot)
+    widget.correcting.autosaver.keep()
+    settle(widget, qtbot)
+    widget.correcting.leave()
+    widget.keeping.look_for_crashes(left_alone_s=0)
+    assert widget.keeping.found == []

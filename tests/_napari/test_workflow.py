@@ -332,3 +332,50 @@ def test_preferences_are_in_the_manifest():
     assert schema["criterion"]["enum"] == list(CRITERION_CHOICES)
     assert group.show_dates is False
     assert preferences.settings().device == "auto"
+
+
+# ---- a saved result comes piece by piece ----
+
+
+def test_a_result_comes_a_layer_a_turn_its_first_image_first(qtbot, opened, analysis, tmp_path):
+    """Together the layers of a full-size result would hold up the window for seconds."""
+    viewer, widget = opened
+    pipeline.save(analysis, tmp_path / "HAND-01")
+    turns, seen = [0], []
+    viewer.layers.events.inserted.connect(lambda event: seen.append((turns[0], event.value)))
+    timer = QTimer()
+    timer.timeout.connect(lambda: turns.append(turns.pop() + 1))
+    timer.start(0)
+    widget.opening.open(tmp_path / "HAND-01")
+    qtbot.mouseClick(widget.opening.show_button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: widget.job is None, timeout=WAIT_MS)
+    timer.stop()
+    assert [layer.name for _, layer in seen] == [layer.name for layer in viewer.layers]  # none twice, in their order
+    assert len({turn for turn, _ in seen}) == len(seen) > 4
+    assert all(layer.metadata["convlstm_tumor"].analysis is widget.analysis for layer in viewer.layers)
+    assert widget.analysis.patient == "HAND-01" and not widget.measuring.visits.isHidden()
+
+
+def test_cancel_while_layers_come_leaves_a_whole_result_or_none(qtbot, opened, analysis, tmp_path):
+    viewer, widget = opened
+    pipeline.save(analysis, tmp_path / "HAND-01")
+    viewer.layers.events.inserted.connect(lambda event: widget.cancel() if event.value.name == "flair" else None)
+    widget.opening.open(tmp_path / "HAND-01")
+    qtbot.mouseClick(widget.opening.show_button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: widget.job is None, timeout=WAIT_MS)
+    assert widget.analysis is not None and "tumor" in viewer.layers
+    assert widget.running.run_button.text() == "Run"
+
+
+def test_stepping_through_visits_does_not_draw_the_curve_anew(qtbot, shown):
+    _, widget = shown
+    canvas = widget.measuring.curve.canvas
+    canvas.draw()
+    drawn = []
+    canvas.mpl_connect("draw_event", drawn.append)
+    before = bytes(canvas.buffer_rgba())
+    widget.go_to(visit=0)
+    qtbot.wait(50)
+    assert not drawn and bytes(canvas.buffer_rgba()) != before
+    widget.go_to(visit=2)
+    assert bytes(canvas.buffer_rgba()) == before

@@ -36,16 +36,37 @@ class Autosaver(QObject):
         if self.home is not None:
             self.timer.start()
 
-    def stop(self) -> None:
-        """Another result is on show."""
+    def leave(self) -> None:
+        """The corrections go from the screen: keep what is not kept yet, at once. It is offered again."""
+        from napari_convlstm_tumor.edit.session import Autosave
+
         self.timer.stop()
+        editor, base = self._panel.editor, self._panel.base
+        if self.home is not None and editor is not None:
+            autosave = self._autosave or Autosave(self.home, editor)
+            if autosave.due:
+                autosave.keep()
+            autosave.leave()
+            if autosave.kept and not autosave.has_result:
+                _in_background(autosave, editor.analysis if base is None else base)
         self._autosave = None
+
+    def go_on(self, folder: Path) -> None:
+        """What was kept in this folder was brought back: keep what follows there, too."""
+        from napari_convlstm_tumor.edit.session import Autosave
+
+        if self._panel.editor is not None:
+            self._autosave = Autosave.going_on(folder, self._panel.editor)
+            self.start()
 
     def saved(self) -> None:
         """The work is saved elsewhere: what was kept of it may go."""
+        from napari_convlstm_tumor.edit.session import Autosave
+
         if self._autosave is not None:
             self._autosave.clear()
-        self._autosave = None
+        if self.home is not None and self._panel.editor is not None:
+            self._autosave = Autosave(self.home, self._panel.editor, saved_elsewhere=True)
 
     def keep(self) -> None:
         """Corrections first (small), then once the result they belong to."""
@@ -64,8 +85,12 @@ class Autosaver(QObject):
         if failure is not None:
             self._panel.said.setText(f"Not autosaved: {failure.sentence}")
         elif base is not None and autosave is not None and not autosave.has_result:
-            Job(_keeping_result(autosave, base), lambda step: None, lambda failure: None).start()
+            _in_background(autosave, base)
         self._panel.finish()
+
+
+def _in_background(autosave: Autosave, analysis: Analysis) -> None:
+    Job(_keeping_result(autosave, analysis), lambda step: None, lambda failure: None).start()
 
 
 def _keeping(autosave: Autosave, base: Analysis | None) -> Generator[Any, None, None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,10 +30,24 @@ if TYPE_CHECKING:
 STROKE_RESTS_MS = 250
 # The forecast takes seconds: it waits until the person does.
 FORECAST_WAITS_MS = 2500
+# So long the window waits for a measurement under way when the corrections go from the screen.
+LONGEST_WAIT_S = 10.0
 HOW_TO = (
     "Paint or erase on the layer 'tumor', at any visit, in 2-D or 3-D. Volumes, maps, lesions and response follow "
     "each stroke; the forecast follows when you pause."
 )
+
+
+@dataclass(frozen=True, eq=False)
+class Stroke:
+    """The mask (I, J, K) of a 0-based visit as a person left it."""
+
+    visit: int
+    mask: npt.NDArray[np.uint8]
+
+    def __call__(self, editor: Editor) -> Analysis:
+        """Into the numbers."""
+        return editor.paint(self.visit, self.mask)
 
 
 class CorrectPanel(QWidget):
@@ -51,6 +66,7 @@ class CorrectPanel(QWidget):
         self._layer: Labels | None = None
         self._seen: npt.NDArray[np.bool_] | None = None
         self._waiting: list[Callable[[Editor], Analysis]] = []
+        self._taken: list[Callable[[Editor], Analysis]] = []  # by a thread, and not yet done
         self._job: Job | None = None
         self._ours = False
         self._build()
@@ -110,7 +126,8 @@ class CorrectPanel(QWidget):
             return
         if analysis is not None and self.editor is not None and self.editor.analysis is analysis:
             return
-        if analysis is not None and self._analysis is not None and analysis.masks is self._analysis.masks:
+        same_masks = analysis is not None and self._analysis is not None and analysis.masks is self._analysis.masks
+        if same_masks and self._layer is self._tumor_layer():
             self._set(analysis)  # the same masks under another criterion
             if self.editor is not None and self._job is None:
                 self.editor.numbers.analysis = analysis
@@ -126,24 +143,49 @@ class CorrectPanel(QWidget):
         self._analysis = self.hints.analysis = analysis
         self.relinks.show_analysis(analysis)
 
+    def leave(self) -> None:
+        """The corrections go from the screen, perhaps with their panel: the last strokes are kept first."""
+        if self._stroke.isActive():
+            self._stroke.stop()
+            self._collect()
+        measuring, self._job = self._job, None
+        if measuring is not None:
+            measuring.cancel()
+        if measuring is None or measuring.wait(LONGEST_WAIT_S):
+            self._finish_strokes()
+            self.autosaver.leave()
+        self._taken, self._waiting = [], []
+
+    def _finish_strokes(self) -> None:
+        """Those that no thread has measured; a hint to the network is dropped, it would take minutes."""
+        strokes = [work for work in (*self._taken, *self._waiting) if isinstance(work, Stroke)]
+        if not strokes or self._analysis is None:
+            return
+        from napari_convlstm_tumor.edit.editor import Editor
+
+        self.editor = self.editor or Editor(self._analysis)
+        for stroke in strokes:
+            stroke(self.editor)
+
     def _drop(self) -> None:
-        if self._job is not None:
-            self._job.cancel()
-        for waiting in (self._stroke, self._forecast, self.autosaver):
-            waiting.stop()
+        self.leave()
+        self._forecast.stop()
         if self._layer is not None:
             for event in (self._layer.events.paint, self._layer.events.labels_update, self._layer.events.set_data):
                 event.disconnect(self._touched)
-        self.editor = self.base = self._layer = self._seen = self._job = None
-        self._waiting.clear()
+        self.editor = self.base = self._layer = self._seen = None
         self.log.clear()
         self.said.setText("")
 
-    def _follow_layer(self) -> None:
+    def _tumor_layer(self) -> Labels | None:
+        """The topmost one; what was painted on a result that is gone stays, and is none."""
         shown = [x for x in self._widget.viewer.layers if isinstance(x, Labels) and viewer.kind_of(x) == "tumor"]
-        if not shown:
+        return shown[-1] if shown else None
+
+    def _follow_layer(self) -> None:
+        self._layer = self._tumor_layer()
+        if self._layer is None:
             return
-        self._layer = shown[-1]
         self._seen = np.asarray(self._layer.data) != 0
         for event in (self._layer.events.paint, self._layer.events.labels_update, self._layer.events.set_data):
             event.connect(self._touched)
@@ -164,7 +206,11 @@ class CorrectPanel(QWidget):
         self._stroke.start()
 
     def _look(self) -> None:
-        """Find what was painted since the last look, and hand it on."""
+        self._collect()
+        self._next()
+
+    def _collect(self) -> None:
+        """Find what was painted since the last look."""
         if self._layer is None or self._seen is None or self._analysis is None:
             return
         grid = self._analysis.grid
@@ -173,7 +219,7 @@ class CorrectPanel(QWidget):
             if not np.array_equal(now, self._seen[visit]):
                 self._seen[visit] = now
                 mask = np.ascontiguousarray(layers.from_display(now.astype(np.uint8), grid))
-                self._ask(lambda editor, visit=visit, mask=mask: editor.paint(visit, mask))
+                self._waiting.append(Stroke(visit, mask))
 
     def _mode(self, mode: str) -> None:
         if self._layer is not None:
@@ -198,9 +244,9 @@ class CorrectPanel(QWidget):
         if self._widget.job is not None:  # it reads the arrays that a correction changes
             QTimer.singleShot(STROKE_RESTS_MS, self._next)
             return
-        works, self._waiting = self._waiting, []
+        self._taken, self._waiting = self._waiting, []
         self.said.setText("Measuring..." if self.editor is not None else "Getting ready to measure...")
-        self.begin(self._steps(works), self._show, self._end)
+        self.begin(self._steps(self._taken), self._show, self._end)
 
     def begin(
         self, steps: Generator[Any, None, Any], on_step: Callable[[Any], None], on_end: Callable[[Failure | None], None]
@@ -223,10 +269,11 @@ class CorrectPanel(QWidget):
             assert self._analysis is not None
             self.editor = Editor(self._analysis)
         result = None
-        for work in works:
-            result = work(self.editor)
+        while works:
+            result = works[0](self.editor)
             if isinstance(result, Iterator):
                 result = yield from result
+            works.pop(0)
         yield result
 
     def _show(self, step: Any) -> None:

@@ -28,6 +28,7 @@ class GrowthCurve(QWidget):
         self._on_pick = on_pick
         self._canvas: Any = None
         self._marker: Any = None
+        self._unmarked: Any = None  # the picture without the marker: to draw all of it anew for a step is slow
         self._places: list[tuple[float, float, int, int | None]] = []  # x, mL, visit, lesion
         self._times: list[float] = []
         self.setAccessibleName("Growth curve")
@@ -52,7 +53,10 @@ class GrowthCurve(QWidget):
         self._canvas = FigureCanvasQTAgg(chart.figure)
         self._canvas.setMinimumHeight(SMALLEST_HEIGHT)
         self._canvas.mpl_connect("button_press_event", self._clicked)
-        self._marker = chart.axes.axvline(chart.times[0], color=CURRENT_COLOUR, linewidth=1, linestyle=":", zorder=1)
+        self._canvas.mpl_connect("draw_event", self._drawn)
+        self._marker = chart.axes.axvline(
+            chart.times[0], color=CURRENT_COLOUR, linewidth=1, linestyle=":", zorder=1, animated=True
+        )
         self.layout().addWidget(self._canvas)
         self.mark(visit)
 
@@ -60,7 +64,15 @@ class GrowthCurve(QWidget):
         """Move the line to a 0-based visit."""
         if self._canvas is not None and visit < len(self._times):
             self._marker.set_xdata([self._times[visit]] * 2)
-            self._canvas.draw_idle()
+            if self._unmarked is not None:
+                self._canvas.restore_region(self._unmarked)
+                self._axes.draw_artist(self._marker)
+                self._canvas.blit()
+
+    def _drawn(self, event: Any) -> None:
+        """The whole picture was drawn: keep it, and put the marker on."""
+        self._unmarked = self._canvas.copy_from_bbox(self._canvas.figure.bbox)
+        self._axes.draw_artist(self._marker)
 
     def place_of(self, visit: int, lesion: int | None = None) -> tuple[float, float]:
         """Pixels (matplotlib's, from the lower left) of a point of the curve."""
@@ -81,7 +93,7 @@ class GrowthCurve(QWidget):
         if self._canvas is not None:
             self.layout().removeWidget(self._canvas)
             self._canvas.deleteLater()
-        self._canvas = self._marker = None
+        self._canvas = self._marker = self._unmarked = None
 
     def _clicked(self, event: Any) -> None:
         if event.inaxes is None:

@@ -6,6 +6,7 @@ immediately: the thread stops at its next step, and what it still says is thrown
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 from napari.qt.threading import create_worker
 
 from napari_convlstm_tumor._napari.worker import Failure, guarded
+
+WAIT_S = 0.01  # between two looks at a thread
 
 
 class Job:
@@ -37,6 +40,13 @@ class Job:
         """Let go of the work."""
         self.abandoned = True
         self.worker.quit()
+
+    def wait(self, longest_s: float) -> bool:
+        """Until the thread is at its next step, which ends a work that was let go of. False: it takes longer."""
+        end = time.monotonic() + longest_s
+        while self.is_running and time.monotonic() < end:
+            time.sleep(WAIT_S)
+        return not self.is_running
 
     @property
     def is_running(self) -> bool:

@@ -94,7 +94,7 @@ class KeepPanel(QWidget):
         self._offer()
 
     def _offer(self) -> None:
-        self.offer.setText("The program ended without saving. Your corrections were kept." if self.found else "")
+        self.offer.setText("Corrections that were not saved as a session were kept." if self.found else "")
         for part in (self.offer, self.recover_button, self.discard_button):
             part.setVisible(bool(self.found))
 
@@ -106,10 +106,8 @@ class KeepPanel(QWidget):
         if not self.found:
             return
         folder, shown = self.found[0], self._widget.analysis
-        if is_result(folder / "result") or shown is None:
-            self._open(lambda: open_session(folder))
-        else:
-            self._open(lambda: recover(folder, shown))
+        whole = is_result(folder / "result") or shown is None
+        self._open(lambda: open_session(folder) if whole else recover(folder, shown), folder)
 
     def discard(self) -> None:
         """Delete the offered one."""
@@ -139,8 +137,15 @@ class KeepPanel(QWidget):
         self._start(f"Exporting: {KINDS[kind]}...", lambda: export(self._editor(), kind, folder),
                     f"Exported to {folder.name}: {KINDS[kind]}.")  # fmt: skip
 
-    def _open(self, work: Any) -> None:
-        self._start("Opening the session...", work, "Opened.", self._widget.correcting.adopt)
+    def _open(self, work: Any, kept_in: Path | None = None) -> None:
+        """kept_in: the autosave that is brought back; what is corrected next goes there, too."""
+        self._start("Opening the session...", work, "Opened.", lambda editor: self._adopt(editor, kept_in))
+
+    def _adopt(self, editor: Editor, kept_in: Path | None) -> None:
+        self._widget.correcting.adopt(editor)
+        if kept_in is not None:
+            self._widget.correcting.autosaver.go_on(kept_in)
+        self.look_for_crashes()
 
     def _editor(self) -> Editor:
         """In the thread: the corrections, or the result as it came."""

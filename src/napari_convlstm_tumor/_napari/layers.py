@@ -28,6 +28,7 @@ from napari_convlstm_tumor.volume import FloatArray, Grid
 
 if TYPE_CHECKING:
     from napari_convlstm_tumor.analysis import Analysis
+    from napari_convlstm_tumor.results import FirstImage
 
 LayerData = tuple[npt.NDArray[Any], dict[str, Any], str]
 Kind = Literal["image", "tumor", "growth", "rate", "within error", "forecast", "clicks"]
@@ -154,14 +155,22 @@ def visit_text(shown: Shown, visit: int) -> str:
 # ---- layers ----
 
 
-def to_layers(analysis: Analysis, place: str = "") -> list[LayerData]:
+def to_layers(analysis: Analysis, place: str = "", first: LayerData | None = None) -> list[LayerData]:
     """Layers of a result, from the bottom up: images, growth map and where it is within error, forecast and its band,
-    tumor by lesion. Growth needs two visits."""
+    tumor by lesion. Growth needs two visits. first: what ``first_layer`` made of it already."""
     shown = _shown(analysis, place)
-    layers = [image_layer(name, data, shown) for name, data in analysis.images.items()]
+    layers = [] if first is None else [(first[0], {**first[1], **_options(first[1]["name"], shown)}, first[2])]
+    layers += [image_layer(name, data, shown) for name, data in list(analysis.images.items())[len(layers) :]]
     for _, options, _ in layers[1:]:
         options["visible"] = False  # one image at a time; the others are a click away
     return [*layers, *map_layers(analysis, shown), mask_layer(TUMOR, lesion_ids(analysis), shown)]
+
+
+def first_layer(first: FirstImage) -> LayerData:
+    """The lowest layer of a result, before the rest is read."""
+    to_visit = tuple(registration.ref_to_visit for registration in first.registrations)
+    shown = Shown("image", first.patient, first.days, first.dated, first.grid, to_visit)
+    return image_layer(first.modalities[0], first.image, shown)
 
 
 def map_layers(analysis: Analysis, shown: Shown) -> list[LayerData]:

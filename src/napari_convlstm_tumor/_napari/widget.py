@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from napari_convlstm_tumor._napari.reading import ReadPanel
 from napari_convlstm_tumor._napari.running import RunPanel
 from napari_convlstm_tumor._napari.strip import VisitStrip
 from napari_convlstm_tumor._napari.table import cautions
+from napari_convlstm_tumor._napari.turns import Turns
 from napari_convlstm_tumor._napari.worker import Drawn, Failure, drawn, run_steps, save_steps
 from napari_convlstm_tumor.errors import TumorError
 
@@ -68,6 +70,7 @@ class TumorGrowthWidget(QWidget):
         self._details = ""
         self._numbers_of: str | None = None
         self._jobs: list[Job] = []
+        self._turns = Turns(self)
         self.destroyed.connect(partial(_let_go, self._jobs))
         self._build()
         viewer.attach(napari_viewer)
@@ -145,6 +148,7 @@ class TumorGrowthWidget(QWidget):
     def _end_if_undocked(self) -> None:
         if self.parent() is None:
             self.reading.stop()
+            self.correcting.leave()
             self.deleteLater()
 
     def _take_opened(self, event: Any = None, layer: Layer | None = None) -> None:
@@ -200,8 +204,10 @@ class TumorGrowthWidget(QWidget):
         self.start(drawn(run_steps(path, settings, self.running.clicks(), self.segmenter, files)))
 
     def cancel(self) -> None:
-        """Let go of the work at once; the layers stay as they are."""
-        if self.job is not None:
+        """Let go of the work; the layers stay as they are."""
+        if self._turns.busy:  # half a result must not stay on show
+            self._turns.add(self.cancel)
+        elif self.job is not None:
             self.job.cancel()
             self.job = None
             self.progress.setValue(0)
@@ -234,12 +240,15 @@ class TumorGrowthWidget(QWidget):
         if made is None:
             return
         if step.analysis is None:
-            self._show_images(made.layers)
+            self._turns.add(*self._showing(made.layers))
             return
-        self.show_analysis(step.analysis, made.layers)
-        self.tabs.setCurrentWidget(self._tab_of(self.measuring))
+        to_measure = partial(self.tabs.setCurrentWidget, self._tab_of(self.measuring))
+        self._turns.add(*self._showing(made.layers, step.analysis), to_measure)
 
     def _on_end(self, failure: Failure | None) -> None:
+        self._turns.add(partial(self._end, failure))  # after the last layer
+
+    def _end(self, failure: Failure | None) -> None:
         self.job = None
         self._set_running(False)
         if failure is not None:
@@ -262,23 +271,37 @@ class TumorGrowthWidget(QWidget):
 
     def show_analysis(self, analysis: Analysis, made: list[layers.LayerData] | None = None) -> None:
         """Put the layers of a result in place of those on show, and its numbers in the panels."""
-        clicks = self.running.clicks()
-        self._remove_layers()
-        self.analysis = analysis
-        for data, options, kind in layers.to_layers(analysis) if made is None else made:
-            self.viewer.add_layer(Layer.create(data, options, kind))
-        if clicks is not None and clicks.patient == analysis.patient:
-            self.running.add_clicks(clicks.prompts)
-            if analysis.prediction.model == MASKS_GIVEN:
-                self.say(CLICKS_UNUSED)
-        self._tell(analysis)
+        for work in self._showing(layers.to_layers(analysis) if made is None else made, analysis):
+            work()
 
-    def _show_images(self, made: list[layers.LayerData]) -> None:
-        """A patient's own images, in place of what of ours was on show."""
-        self._remove_layers()
-        self._forget()
-        for data, options, kind in made:
+    def _showing(self, made: list[layers.LayerData], analysis: Analysis | None = None) -> list[Callable[[], Any]]:
+        """What there is to do to show layers in place of those on show, in pieces: all at once would hold up the window
+        for seconds. analysis: the result they are of; None = a patient's own images, or the first of a result."""
+        clicks, shown = self.running.clicks(), made[0][1]["metadata"][layers.METADATA_KEY]
+        same = clicks is not None and (clicks.patient, clicks.days) == (shown.patient, shown.days)
+        works = [partial(self._clear, made, None if analysis is None else shown.patient)]
+        works += [partial(self._add, *layer) for layer in made]
+        works += [partial(self.running.add_clicks, clicks.prompts)] if same else []
+        return works if analysis is None else [*works, partial(self._take, analysis, same)]
+
+    def _clear(self, made: list[layers.LayerData], patient: str | None) -> None:
+        self._remove_layers(made)
+        if patient is None or patient != self._numbers_of:
+            self._forget()
+
+    def _add(self, data: Any, options: dict[str, Any], kind: str) -> None:
+        """A new layer; one that is there already on this very array only learns what it is part of."""
+        there = next((layer for layer in self.viewer.layers if layer.data is data), None)
+        if there is None:
             self.viewer.add_layer(Layer.create(data, options, kind))
+        else:
+            there.metadata = options["metadata"]
+
+    def _take(self, analysis: Analysis, with_clicks: bool) -> None:
+        self.analysis = analysis
+        if with_clicks and analysis.prediction.model == MASKS_GIVEN:
+            self.say(CLICKS_UNUSED)
+        self._tell(analysis)
 
     def update_analysis(self, analysis: Analysis) -> None:
         """The same patient measured anew: numbers and maps follow, the layers stay (the tumor layer as it is)."""
@@ -306,9 +329,11 @@ class TumorGrowthWidget(QWidget):
         self._cautions.setVisible(bool(warnings))
         self.measuring.show_report(report)
 
-    def _remove_layers(self) -> None:
-        """Take our layers out; a mask that was painted on stays, under another name."""
+    def _remove_layers(self, made: list[layers.LayerData] | tuple[()] = ()) -> None:
+        """Take our layers out, but for those on arrays of ``made``; a mask that was painted on stays, renamed."""
         for layer in [layer for layer in self.viewer.layers if viewer.shown_by(layer) is not None]:
+            if any(layer.data is data for data, *_ in made):
+                continue
             if layers.is_painted(layer.data, layer.metadata):
                 layer.name = f"{layer.name} (painted)"
                 del layer.metadata[layers.METADATA_KEY]

@@ -18,6 +18,10 @@ if TYPE_CHECKING:  # the pipeline brings torch: imported in the thread, when Run
     from napari_convlstm_tumor.pipeline import Analysis, Segmenter, Step
 
 
+READING_RESULT = "Reading the saved result"
+FIRST_IMAGE_SHARE = 0.2  # of the time that a whole result takes
+
+
 @dataclass(frozen=True)
 class Failure:
     """One sentence for the person, and the details for who must find the cause."""
@@ -37,18 +41,18 @@ class Clicks:
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """The last step of a run, with the layers of its result: making them takes too long for the window's own thread."""
+    """A step with layers to show: making them takes too long for the window's own thread."""
 
     step: Step
     layers: list[LayerData]
 
 
-def drawn(steps: Iterator[Step]) -> Iterator[Step | Drawn]:
+def drawn(steps: Iterator[Step | Drawn]) -> Iterator[Step | Drawn]:
     """Pass the steps on, the one with a result together with its layers."""
     from napari_convlstm_tumor._napari.layers import to_layers
 
     for step in steps:
-        yield step if step.analysis is None else Drawn(step, to_layers(step.analysis))
+        yield step if isinstance(step, Drawn) or step.analysis is None else Drawn(step, to_layers(step.analysis))
 
 
 def guarded(steps: Iterator[Any]) -> Generator[Any, None, Failure | None]:
@@ -69,17 +73,38 @@ def guarded(steps: Iterator[Any]) -> Generator[Any, None, Failure | None]:
 def open_steps(place: Path) -> Iterator[Step | Drawn]:
     """A patient's images as they lie, or a saved result, with their layers."""
     from napari_convlstm_tumor import pipeline
-    from napari_convlstm_tumor._napari.layers import to_layers
     from napari_convlstm_tumor._napari.reader import patient_layers
 
-    yield pipeline.Step("Reading", 0.0)
     if is_result(place):
-        analysis = pipeline.load(result_folder(place))
-        yield Drawn(pipeline.Step("Saved result shown, nothing was computed", 1.0, analysis), to_layers(analysis))
+        yield from _saved_steps(result_folder(place))
         return
+    yield pipeline.Step("Reading", 0.0)
     made, warnings = patient_layers(place)
     said = " ".join(("Images shown as they lie, not yet registered.", *warnings))
     yield Drawn(pipeline.Step(said, 1.0), made)
+
+
+def _saved_steps(folder: Path) -> Iterator[Step | Drawn]:
+    """A saved result: its first image as soon as that is read, then the whole."""
+    from napari_convlstm_tumor import pipeline, results
+    from napari_convlstm_tumor._napari.layers import first_layer, to_layers
+
+    yield pipeline.Step(READING_RESULT, 0.0)
+    _warm_up()
+    first = results.load_first_image(folder)
+    layer = first_layer(first)
+    yield Drawn(pipeline.Step(READING_RESULT, FIRST_IMAGE_SHARE), [layer])
+    analysis = results.load(folder, first)
+    yield Drawn(
+        pipeline.Step("Saved result shown, nothing was computed", 1.0, analysis), to_layers(analysis, first=layer)
+    )
+
+
+def _warm_up() -> None:
+    """napari's units are read from a file of definitions when the first layer is made: here, or the window waits."""
+    import pint
+
+    pint.get_application_registry()("mm")
 
 
 def run_steps(
@@ -88,7 +113,7 @@ def run_steps(
     clicks: Clicks | None,
     segmenter: Segmenter | None,
     files: PatientFiles | None = None,
-) -> Iterator[Step]:
+) -> Iterator[Step | Drawn]:
     """Analyse a patient; a result folder is only read. The last Step carries the Analysis.
 
     files: the visits as a person corrected them; None = as they are found in ``place``.
@@ -98,9 +123,7 @@ def run_steps(
     from napari_convlstm_tumor.io.discover import find_patient
 
     if is_result(place):
-        yield pipeline.Step("Reading the saved result", 0.0)
-        analysis = pipeline.load(result_folder(place))
-        yield pipeline.Step("Saved result shown, nothing was computed", 1.0, analysis)
+        yield from _saved_steps(result_folder(place))
         return
     yield pipeline.Step("Looking for visits", 0.0)
     files = find_patient(place, settings) if files is None else files

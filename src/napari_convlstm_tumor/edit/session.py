@@ -11,6 +11,7 @@ No pickle, no file named from outside the folder: a session of a stranger is as 
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import shutil
 import time
@@ -77,17 +78,33 @@ class Autosave:
     program cannot compute again.
     """
 
-    def __init__(self, home: Path, editor: Editor) -> None:
+    def __init__(self, home: Path, editor: Editor, saved_elsewhere: bool = False) -> None:
         self.folder = home / f"{time.time_ns()}-{secrets.token_hex(4)}"
         self.editor = editor
         self.has_result = False
         self._written: set[int] = set()
         self._seen = 0
+        self._saved = len(editor.log) if saved_elsewhere else 0
+
+    @classmethod
+    def going_on(cls, folder: Path, editor: Editor) -> Autosave:
+        """The autosave that was brought back: the same folder goes on, so that it is not offered again."""
+        autosave = cls(folder.parent, editor)
+        autosave.folder, autosave.has_result = folder, is_result(folder / RESULT)
+        autosave._written = set(_visits(_record(folder), "edits"))
+        autosave._seen = len(editor.log)
+        autosave.alive()
+        return autosave
 
     @property
     def due(self) -> bool:
-        """Whether there are corrections that are not kept yet."""
-        return len(self.editor.log) > self._seen
+        """Whether there are corrections that are kept neither here nor elsewhere."""
+        return len(self.editor.log) > max(self._seen, self._saved)
+
+    @property
+    def kept(self) -> bool:
+        """Whether something of it lies on the disk."""
+        return is_session(self.folder)
 
     def keep(self) -> None:
         """Write what changed since the last time."""
@@ -106,6 +123,11 @@ class Autosave:
         """Say that the program still runs."""
         if is_session(self.folder):
             (self.folder / SESSION_FILE).touch()
+
+    def leave(self) -> None:
+        """Say that nobody works on it any more: it is offered at once."""
+        if is_session(self.folder):
+            os.utime(self.folder / SESSION_FILE, (0, 0))
 
     def keep_result(self, analysis: Analysis) -> None:
         """Write the result that the corrections are made on: once."""
