@@ -35,7 +35,7 @@ def slow_signed_distance(mask, spacing):
     return allowed
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(small_masks, spacings)
 def test_distance_is_that_of_the_brute_force_search(mask, spacing):
     phi = signed_distance_mm(mask, spacing)
@@ -45,7 +45,7 @@ def test_distance_is_that_of_the_brute_force_search(mask, spacing):
         assert any(phi[here] == pytest.approx(a, rel=1e-5) for a in allowed[here]), here
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(small_masks, spacings)
 def test_inside_is_negative_and_the_complement_is_the_mirror(mask, spacing):
     phi = signed_distance_mm(mask, spacing)
