@@ -49,11 +49,20 @@ def _events(work: Sequence[Task], out: Path, tables: Tables | None, plan: BatchP
     except (KeyboardInterrupt, GeneratorExit):  # a person stops the batch: what is done stands in the tables
         sweep(out)
         if tables is not None:
+            _add_unheard(work, tables)
             tables.write_if_possible()
         raise
     sweep(out)
     if tables is not None:
         tables.write()
+
+
+def _add_unheard(work: Sequence[Task], tables: Tables) -> None:
+    """Patients that a worker had saved when the batch was stopped, before it was heard of here."""
+    for task in work:
+        unheard = None if task.overwrite or task.patient in tables.done else earlier(task)
+        if unheard is not None:
+            tables.add(unheard)
 
 
 def _all(work: Sequence[Task], tables: Tables | None, plan: BatchPlan) -> Iterator[Event]:
