@@ -172,6 +172,7 @@ def test_what_was_trained_on_goes_into_the_card_and_on_to_what_starts_with_it(op
     train.export(second.run, tmp_path / "second.safetensors")
     card = load_model(str(tmp_path / "second.safetensors")).card
     assert card[leakage.CARD_KEY] == [seen]
+    assert card["steps"] == 2
     assert "STS-003" in card["held_out"]
     assert any("Soft-tissue-Sarcoma" in line for line in card["trained_on"])
 

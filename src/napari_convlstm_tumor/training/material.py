@@ -140,4 +140,10 @@ def about(data: bool, own: int, start: Mapping[str, Any] | None, baseline: bool)
     held_out = HELD_OUT_TEXT if data else ""
     if start is not None:
         held_out = str(start.get("held_out", held_out))
-    return {"baseline": baseline, "trained_on": list(dict.fromkeys(told)), "held_out": held_out}
+    steps = 0 if start is None else int(start.get("steps", 0))
+    return {
+        "baseline": baseline,
+        "trained_on": list(dict.fromkeys(told)),
+        "held_out": held_out,
+        "steps_before": steps,
+    }
