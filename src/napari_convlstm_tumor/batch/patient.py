@@ -56,7 +56,7 @@ def run_patient(task: Task, segmenter: Segmenter | None = None) -> Iterator[Step
             if not mine:
                 yield Outcome(task.patient, task.folder, busy=True)
                 return
-            if not task.overwrite and (there := earlier(task)) is not None:
+            if (there := earlier(task)) is not None:
                 yield there
                 return
             for event in _analyse_and_save(task, segmenter):
@@ -84,7 +84,10 @@ def _analyse_and_save(task: Task, segmenter: Segmenter | None) -> Iterator[Step 
 
 
 def earlier(task: Task) -> Outcome | None:
-    """The Outcome of a complete result made from the same files, settings and model; None when there is none."""
+    """The Outcome of a complete result made from the same files, settings and model; None when there is none, or when
+    it is to be made again."""
+    if task.overwrite:
+        return None
     record = _record(task.folder)
     try:
         if record is None or task.files.problems or not same(record.get(KEY), task.files, task.settings):

@@ -60,7 +60,7 @@ def _events(work: Sequence[Task], out: Path, tables: Tables | None, plan: BatchP
 def _add_unheard(work: Sequence[Task], tables: Tables) -> None:
     """Patients that a worker had saved when the batch was stopped, before it was heard of here."""
     for task in work:
-        unheard = None if task.overwrite or task.patient in tables.done else earlier(task)
+        unheard = None if task.patient in tables.done else earlier(task)
         if unheard is not None:
             tables.add(unheard)
 
@@ -82,7 +82,7 @@ def _all(work: Sequence[Task], tables: Tables | None, plan: BatchPlan) -> Iterat
 def _finished_earlier(work: Sequence[Task], line: Line) -> Iterator[tuple[Task, Outcome]]:
     """What need not be done, before any worker is started; the rest gets in line."""
     for task in work:
-        outcome = None if task.overwrite else earlier(task)
+        outcome = earlier(task)
         if outcome is None:
             line.add(task)
         else:

@@ -48,7 +48,7 @@ MOST_FOUND = 4
 HOLES = 1.1
 # Of the network's correction to the mean speed of the front so much is believed. The mean of two forecasts is often
 # better than either (Bates and Granger 1969): on 106 simulated patients of those that calibrate the bands, Dice was
-# 0.819 for none of it (the linear forecast), 0.826 for half and 0.818 for all (weights growthnet-3).
+# 0.819 for none of it (the linear forecast), 0.826 for half and 0.818 for all (growthnet-3; a scratch script).
 FORECAST_SHARE = 0.5
 
 

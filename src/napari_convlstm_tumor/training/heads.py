@@ -31,7 +31,7 @@ TEMPLATE_SHARE = 0.4  # of the heads are of the template, the others of the real
 VOXEL_MM = (1.3, 2.0)
 THICK_SHARE, THICK_MM = 0.2, (3.0, 6.0)
 # What happens, and what a patient comes with, and how often.
-COURSES = (("any", 0.3), ("mixed", 0.3), ("large", 0.4))
+COURSE_SHARES = (("any", 0.3), ("mixed", 0.3), ("large", 0.4))
 SEQUENCES = ((("t1c",), 0.34), (("flair",), 0.4), (("t1c", "flair"), 0.12), (("t2",), 0.08), (("t1",), 0.06))
 
 
@@ -63,7 +63,7 @@ def _plan(brains: Sequence[Anatomy], seed: int, n: int) -> tuple[PatientPlan, in
     choice = int(rng.choice(len(SEQUENCES), p=[share for _, share in SEQUENCES]))
     fine = float(rng.uniform(*VOXEL_MM))
     through = float(rng.uniform(*THICK_MM)) if rng.random() < THICK_SHARE else fine
-    course = COURSES[int(rng.choice(len(COURSES), p=[share for _, share in COURSES]))][0]
+    course = COURSE_SHARES[int(rng.choice(len(COURSE_SHARES), p=[share for _, share in COURSE_SHARES]))][0]
     visits = int(rng.integers(3, 6))
     return PatientPlan(number, visits, course, SEQUENCES[choice][0], (fine, fine, through), motion=False), brain
 

@@ -158,7 +158,7 @@ class Case:
         """Visits that a progression on visit i is measured against: those since the baseline that can be evaluated;
         under RANO 2010 those since radiotherapy, where there is one (PMC4530825 table I)."""
         since, end = self.usable(range(self.base, i)), self.radiotherapy_end_day
-        if self.rule.early_confirms is not False or end is None:
+        if not self.rule.since_radiotherapy or end is None:
             return since
         return [j for j in since if self.visits[j].day >= end] or since
 

@@ -202,7 +202,7 @@ def _dose(case: Case, i: int) -> float | None:
 
 def _weigh_lowered(case: Case, draft: Draft) -> Draft:
     """RANO 2010: growth counts "on stable or increasing doses of corticosteroids" (PMC4530825 table I)."""
-    if case.rule.early_confirms is not False:
+    if not case.rule.steady_steroids:
         return draft
     nadir = case.nadir(case.parts[0], draft.visit)
     dose, before = _dose(case, draft.visit), _dose(case, nadir)

@@ -59,8 +59,8 @@ class Criterion:
     apart and combined; minor then holds for the other only. enhancing_only: other tumor is no part of the sum.
     response_holds: a response stays until progression. all_gone_without_targets: CR can be reached without measurable
     disease; otherwise without_targets is the best. clinical: steroids and clinical state are part of it.
-    early_confirms: a later visit can confirm an early PD (None = early PD is nothing special); False also: PD is
-    measured from the first visit after radiotherapy on.
+    early_confirms: a later visit can confirm an early PD (None = early PD is nothing special). since_radiotherapy: PD
+    is measured from the first visit after it on. steady_steroids: growth counts on a stable or raised dose.
     unknown: what no image tells. unchecked: rule -> words, recalled and not read.
     """
 
@@ -87,6 +87,8 @@ class Criterion:
     all_gone_without_targets: bool = False
     clinical: bool = True
     early_confirms: bool | None = None
+    since_radiotherapy: bool = False
+    steady_steroids: bool = False
     unknown: tuple[str, ...] = ()
     unchecked: Mapping[str, str] = field(default_factory=dict)
 
@@ -118,6 +120,8 @@ RANO_2010 = Criterion(
     progression=0.25,
     enhancing_only=True,
     early_confirms=False,
+    since_radiotherapy=True,
+    steady_steroids=True,
     unknown=("whether T2/FLAIR has become significantly worse",),
 )
 RANO_2_AREA = Criterion(
