@@ -155,6 +155,9 @@ def _add_train(commands: Any) -> None:
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--fields", type=int, default=120, help="growth fields to simulate and keep")
     parser.add_argument("--heads", type=int, default=0, help="whole patients to simulate and keep (default 0)")
+    parser.add_argument(
+        "--head-seeds", type=int, nargs="+", default=(), metavar="SEED", help="of which seeds (default that of the run)"
+    )
     parser.add_argument("--forecast-only", action="store_true", help="train the forecast alone, from --start")
     parser.add_argument("--cell", choices=("lstm", "gru", "attention"), default="lstm")
     parser.add_argument("--baseline", choices=("unet",), help="train the per-visit U-Net to compare with instead")
@@ -348,6 +351,7 @@ def _train(options: argparse.Namespace) -> int:
         learning_rate=options.learning_rate,
         fields=options.fields,
         heads=options.heads,
+        head_seeds=tuple(options.head_seeds),
         forecast_only=options.forecast_only,
         network=NetworkConfig(cell=options.cell),
         start=options.start,

@@ -24,7 +24,7 @@ def small_brain():
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory):
     cache = tmp_path_factory.mktemp("heads")
-    return cache, heads.simulated_heads([small_brain()], 2, 7, cache)
+    return cache, heads.simulated_heads([small_brain()], 2, [7], cache)
 
 
 def test_heads_are_made_once(kept, monkeypatch):
@@ -32,7 +32,7 @@ def test_heads_are_made_once(kept, monkeypatch):
     assert found
     assert sorted(p.name for p in cache.iterdir()) == [f"head-{1_070_000 + n}-ball" for n in range(2)]
     monkeypatch.setattr(heads, "ProcessPoolExecutor", lambda *_: pytest.fail("made again"))
-    again = heads.simulated_heads([small_brain()], 2, 7, cache)
+    again = heads.simulated_heads([small_brain()], 2, [7], cache)
     assert [p.folder for p in again] == [p.folder for p in found]
 
 
@@ -41,15 +41,16 @@ def test_no_head_has_the_seed_of_a_patient_of_the_evaluation():
     one, other = (heads._plan([small_brain()], seed, 9_999)[0].seed for seed in (0, 1))
     assert other - one == heads.HEADS_PER_RUN
     with pytest.raises(SettingsError, match="at most 10000 heads"):
-        heads.simulated_heads([], 10_001, 0, None)
+        heads.simulated_heads([], 10_001, [0], None)
 
 
 def test_a_head_gives_the_sequences_of_a_patient(kept):
     _, found = kept
     dataset = own.OwnDataset(found, 1, Stage((2, 3), (0.5, 0, 0, 0, 0.5, 0, 0)))
     samples = [dataset[n] for n in range(8)]
+    assert any(sample["prompt"].any() for sample in samples)
     for sample in samples:
-        assert sample["mask"][0].any(), "a sequence begins where there is a tumor"
+        assert sample["mask"][0].any() or not sample["prompt"].any(), "a click is in a tumor"
         assert sample["days"][0] == 0
         assert (torch.diff(sample["days"]) > 0).all()
         assert torch.isfinite(sample["images"]).all()

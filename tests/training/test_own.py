@@ -10,6 +10,7 @@ from napari_convlstm_tumor.io.discover import find_patient
 from napari_convlstm_tumor.settings import Settings
 from napari_convlstm_tumor.training import own
 from napari_convlstm_tumor.training.dataset import Stage
+from napari_convlstm_tumor.training.sequences import PROMPT_MODES
 
 SHAPE, SPACING = (48, 48, 40), (1.0, 1.0, 1.5)
 PLAIN = Settings(register=False)
@@ -28,12 +29,12 @@ def write(path, array):
     nib.save(image, path)
 
 
-def write_patient(folder, masks):
-    """T1c at every visit, a mask where ``masks`` has one: {day: (truth, given)}."""
+def write_patient(folder, masks, modality="t1c"):
+    """T1c (or another kind of image) at every visit, a mask where ``masks`` has one: {day: (truth, given)}."""
     rng = np.random.default_rng(0)
     for day, (truth, given) in masks.items():
         image = 300 + 400.0 * truth + 20 * rng.standard_normal(SHAPE)
-        write(folder / f"day-{day:03d}" / "t1c.nii.gz", image.astype(np.float32))
+        write(folder / f"day-{day:03d}" / f"{modality}.nii.gz", image.astype(np.float32))
         if given:
             write(folder / f"day-{day:03d}" / "mask.nii.gz", truth)
 
@@ -147,13 +148,38 @@ def test_own_and_simulated_are_mixed_by_their_share():
     ("masks", "message"),
     [
         ({0: (ball(6), False), 9: (ball(6), False)}, "no visit has a mask"),
-        ({0: (ball(0) * 0, True), 9: (ball(6), False)}, "every mask is empty"),
+        ({0: (ball(0) * 0, True), 9: (ball(6), False)}, "every mask is empty, and on ct"),
     ],
 )
 def test_a_patient_that_teaches_nothing_is_refused(tmp_path, masks, message):
-    write_patient(tmp_path / "P7", masks)
+    write_patient(tmp_path / "P7", masks, modality="ct")
     with pytest.raises(InputError, match=message):
         own.own_patient(find_patient(tmp_path / "P7"), tmp_path / "cache", PLAIN)
     with pytest.raises(InputError, match="No patient in") as caught:
         own.own_patients(tmp_path, tmp_path / "cache", PLAIN)
     assert str(tmp_path) not in str(caught.value)
+
+
+def test_a_patient_without_a_tumor_teaches_that_there_may_be_none(tmp_path):
+    write_patient(tmp_path / "P8", {0: (ball(0) * 0, True), 30: (ball(0) * 0, True)})
+    patient = own.own_patient(find_patient(tmp_path / "P8"), tmp_path / "cache", PLAIN)
+    sample = own.OwnDataset([patient], 1, Stage((2, 2), (1, 0, 0, 0, 0, 0, 0), distance_share=1.0, backward_share=0.0))[
+        0
+    ]
+    assert sample["images"].abs().sum() > 0
+    assert not sample["mask"].any()
+    assert not sample["prompt"].any(), "nothing is there to click"
+    assert torch.isfinite(sample["phi"]).all()
+
+
+def test_without_a_prompt_a_sequence_may_begin_before_the_tumor(tmp_path):
+    write_patient(tmp_path / "P9", {0: (ball(0) * 0, True), 30: (ball(6), True)})
+    patient = own.own_patient(find_patient(tmp_path / "P9"), tmp_path / "cache", PLAIN)
+
+    def first_shows(mode):
+        stage = Stage((1, 1), tuple(float(m == mode) for m in PROMPT_MODES), backward_share=0.0)
+        dataset = own.OwnDataset([patient], 1, stage)
+        return {bool(dataset[n]["mask"].any()) for n in range(12)}
+
+    assert first_shows("click") == {True}
+    assert first_shows("none") == {True, False}

@@ -136,6 +136,14 @@ def test_courses_are_listed_in_the_documentation():
     assert all(f"`{course}`" in page for course in COURSES)
 
 
+def test_a_head_without_a_tumor_shows_none(brain):
+    patient = simulate_patient(plan("tumor-free", modalities=("flair",)), brain)
+    assert not patient.masks.any()
+    assert not patient.lesions.any()
+    assert patient.events == ()
+    assert patient.images["flair"].std() > 0
+
+
 # ---- the folder ----
 
 

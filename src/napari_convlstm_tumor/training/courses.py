@@ -16,7 +16,7 @@ from napari_convlstm_tumor.training.surgery import Operation, draw_operation
 Tissue = npt.NDArray[np.uint8]
 Arrival = npt.NDArray[np.float16]
 MIXED = ("growing", "stable", "shrinking", "resection", "new", "vanishing", "merge", "split")
-COURSES = ("any", "mixed", *MIXED, "large")
+COURSES = ("any", "mixed", *MIXED, "large", "tumor-free")
 # Speeds in mm per month and first radii in mm of the courses of one lesion.
 SPEEDS = {
     "growing": (1.2, 3.0),
@@ -40,6 +40,8 @@ APART, TOGETHER = 0.62, 1.5
 # Arrival, mm, of the second lesion's seed: near enough to meet the first, or far enough never to.
 MEETING_MM, STRANGER_MM = (13.0, 24.0), 45.0
 TRIES = 60
+# So far from reaching any voxel that there is no oedema either.
+NO_TUMOR_MM = -200.0
 DEEP_SEEDS = 6
 
 
@@ -66,6 +68,8 @@ def draw_growth(kind: str, tissue: Tissue, visits: int, rng: np.random.Generator
     first = _arrival(tissue, _deep_seed(tissue, rng), rng)
     gaps = rng.integers(*GAP_DAYS, visits - 1)
     days = np.concatenate([[0], np.cumsum(gaps)])
+    if kind == "tumor-free":
+        return Growth(first[None], _course(days, [np.full(visits, NO_TUMOR_MM)]))
     if kind in SPEEDS:
         return _one(kind, first, days, rng)
     return (

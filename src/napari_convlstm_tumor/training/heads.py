@@ -31,19 +31,19 @@ TEMPLATE_SHARE = 0.4  # of the heads are of the template, the others of the real
 VOXEL_MM = (1.3, 2.0)
 THICK_SHARE, THICK_MM = 0.2, (3.0, 6.0)
 # What happens, and what a patient comes with, and how often.
-COURSE_SHARES = (("any", 0.3), ("mixed", 0.3), ("large", 0.4))
+COURSE_SHARES = (("any", 0.4), ("mixed", 0.25), ("large", 0.25), ("tumor-free", 0.1))
 SEQUENCES = ((("t1c",), 0.34), (("flair",), 0.4), (("t1c", "flair"), 0.12), (("t2",), 0.08), (("t1",), 0.06))
 
 
-def simulated_heads(anatomies: Sequence[Anatomy], count: int, seed: int, cache: Path) -> list[OwnPatient]:
-    """``count`` heads of a run's seed in the brains among ``anatomies``, from ``cache`` or made there by all cores.
+def simulated_heads(anatomies: Sequence[Anatomy], count: int, seeds: Sequence[int], cache: Path) -> list[OwnPatient]:
+    """``count`` heads of each of ``seeds`` in the brains among ``anatomies``: from ``cache``, or made there.
 
-    One in which no tumor can be seen at any visit is left out.
+    One whose course finds no room in its brain is left out.
     """
     if count > HEADS_PER_RUN:
-        raise SettingsError(f"A run makes at most {HEADS_PER_RUN} heads, got {count}.")
+        raise SettingsError(f"A run makes at most {HEADS_PER_RUN} heads of a seed, got {count}.")
     brains = [a for a in anatomies if a.tissue is not None]
-    plans = [_plan(brains, seed, n) for n in range(count)]
+    plans = [_plan(brains, seed, n) for seed in seeds for n in range(count)]
     folders = [cache / f"head-{plan.seed}-{brains[brain].name}" for plan, brain in plans]  # other --data, other brains
     missing = [n for n, folder in enumerate(folders) if not folder.is_dir()]
     if missing:

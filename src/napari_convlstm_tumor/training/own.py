@@ -124,10 +124,14 @@ def _aligned(files: PatientFiles, settings: Settings) -> AlignedSeries:
 
 
 def keep_aligned(aligned: AlignedSeries, images: frozenset[str], folder: Path) -> None:
-    """Write the levels and the description; whole or not at all. Raises InputError when no mask has a tumor."""
+    """Write the levels and the description; whole or not at all.
+
+    Raises InputError when no mask has a tumor on images that are not searched without a prompt.
+    """
     masks = [np.zeros(aligned.grid.shape, np.uint8) if m is None else m for m in aligned.masks]
-    if not any(m.any() for m in masks):
-        raise InputError("every mask is empty: there is no tumor to learn from.")
+    if not any(m.any() for m in masks) and not _searched(aligned.modalities):
+        kinds = ", ".join(aligned.modalities)
+        raise InputError(f"every mask is empty, and on {kinds} the network is taught only what a person points at.")
     part = folder.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -176,14 +180,14 @@ class OwnDataset(Dataset[dict[str, Tensor]]):
     """Sequence n of a person's own patients, as GrowthDataset gives them, and ``judged`` (T,) bool: visits with a mask.
 
     A sequence is a run of consecutive visits, forward or backward, that starts where a mask shows a tumor, cropped
-    around one lesion; or, without a prompt and now and then with a click, about a whole head. A
-    click, box or scribble shows that lesion, and only it, followed over the visits, is the truth; a whole mask, or no
-    prompt, stands for all lesions. Only the first visit (or all, for "click all") is shown.
+    around one lesion; or, without a prompt (then from any visit that has a mask) and now and then with a click, about a
+    whole head. A click, box or scribble shows that lesion, and only it, followed over the visits, is the truth; a whole
+    mask, or no prompt, stands for all lesions. Only the first visit (or all, for "click all") is shown.
     """
 
     def __init__(self, patients: Sequence[OwnPatient], seed: int, stage: Stage, length: int = 1_000_000) -> None:
         self.patients, self.seed, self.stage, self.length = list(patients), seed, stage, length
-        weights = np.array([1.0 if _always_there(p) else GONE_WEIGHT for p in self.patients])
+        weights = np.array([GONE_WEIGHT if _comes_or_goes(p) else 1.0 for p in self.patients])
         self.shares = weights / weights.sum()
 
     def __len__(self) -> int:
@@ -193,7 +197,7 @@ class OwnDataset(Dataset[dict[str, Tensor]]):
         rng = np.random.default_rng([self.seed, n, 1])
         patient = self.patients[int(rng.choice(len(self.patients), p=self.shares))]
         mode = self._mode(patient, rng)
-        visits = _draw_visits(patient, self.stage, rng)
+        visits = _draw_visits(patient, patient.judged if mode == "none" else patient.shows_tumor, self.stage, rng)
         sequence = _crop(patient, visits, mode, rng)
         judged = torch.tensor([patient.judged[t] for t in visits])
         sample = {**with_prompts(sequence, mode, rng), "judged": judged}
@@ -203,7 +207,9 @@ class OwnDataset(Dataset[dict[str, Tensor]]):
         return sample
 
     def _mode(self, patient: OwnPatient, rng: np.random.Generator) -> str:
-        blind = any(m in AUTOMATIC for m in patient.modalities)
+        if not any(patient.shows_tumor):
+            return "none"
+        blind = _searched(patient.modalities)
         pairs = zip(PROMPT_MODES, self.stage.prompt_weights, strict=True)
         weights = {m: w for m, w in pairs if blind or m != "none"}
         share = np.array(list(weights.values()))
@@ -228,13 +234,19 @@ class MixedDataset(Dataset[dict[str, Tensor]]):
         return (self.own if mine else self.simulated)[n]
 
 
-def _always_there(patient: OwnPatient) -> bool:
-    """Whether no visit is known to be free of tumor (one without a mask may have any)."""
-    return all(shown or not judged for shown, judged in zip(patient.shows_tumor, patient.judged, strict=True))
+def _searched(modalities: Sequence[str]) -> bool:
+    """Whether the network is taught to find a tumor on one of these by itself."""
+    return any(m in AUTOMATIC for m in modalities)
 
 
-def _draw_visits(patient: OwnPatient, stage: Stage, rng: np.random.Generator) -> list[int]:
-    """As many consecutive visits as the stage draws (or there are) from one that shows a tumor, where there is room.
+def _comes_or_goes(patient: OwnPatient) -> bool:
+    """Whether some visit shows a tumor and another is known to be free of it (one without a mask may have any)."""
+    free = any(judged and not shown for shown, judged in zip(patient.shows_tumor, patient.judged, strict=True))
+    return free and any(patient.shows_tumor)
+
+
+def _draw_visits(patient: OwnPatient, begins: Sequence[bool], stage: Stage, rng: np.random.Generator) -> list[int]:
+    """As many consecutive visits as the stage draws (or there are) from one of ``begins``, where there is room.
 
     They end before a visit without any kind of image that all of them share. The truth of a course backward in time is
     known as well, and a prompt at the last visit is carried that way.
@@ -243,7 +255,7 @@ def _draw_visits(patient: OwnPatient, stage: Stage, rng: np.random.Generator) ->
     order = np.arange(len(patient.days))
     if rng.random() < stage.backward_share:
         order = order[::-1]
-    starts = np.flatnonzero(np.array(patient.shows_tumor)[order])
+    starts = np.flatnonzero(np.array(begins)[order])
     roomy = starts[starts + count <= len(order)]
     start = int(rng.choice(roomy if len(roomy) else starts))
     chosen = order[start : start + count]
@@ -274,7 +286,12 @@ def _crop(patient: OwnPatient, visits: list[int], mode: str, rng: np.random.Gene
 
 
 def _one_lesion(tumor: npt.NDArray[np.bool_], spacing_mm: Spacing, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-    """One of the lesions of a mask, each as likely; pieces near to each other are one, as in model/predict."""
+    """One of the lesions of a mask, each as likely; pieces near to each other are one, as in model/predict.
+
+    Empty where the mask is.
+    """
+    if not tumor.any():
+        return tumor
     box = tumor_box(tumor)
     labels, found = ndimage.label(tumor[box], np.ones((3, 3, 3)))
     one = np.zeros_like(tumor)
@@ -287,7 +304,7 @@ def _draw_points(
 ) -> tuple[Tensor, Spacing, int, int]:
     """Points of a crop in voxels of the level they are read at, the crop's spacing, slices averaged, and the level."""
     native = np.array(patient.spacing_mm[0])
-    inside = np.argwhere(lesion)
+    inside = np.argwhere(lesion if lesion.any() else np.ones_like(lesion))
     extent = np.ptp(inside, axis=0) + 1.0
     middle = (inside.mean(axis=0) + 0.5) * native  # mm from the image's first corner
     extent_mm = float(np.mean(extent * native))

@@ -56,7 +56,8 @@ class TrainOptions:
 
     start: a shipped model or a .safetensors file whose weights a new run begins with; the network is then the card's,
     and there is no curriculum. patients: a person's own patients, ``own_share`` of the sequences. baseline: train the
-    per-visit U-Net of training/baseline. heads: whole simulated heads to make and keep (training/heads).
+    per-visit U-Net of training/baseline. heads: whole simulated heads to make and keep
+    (training/heads) of each of head_seeds (empty: the seed of the run).
     forecast_only: train the forecast head, all else stays as ``start`` has it. averaging: how slowly the exported
     average follows the weights. threads: of the network; by default one core is left to the worker drawing the samples.
     """
@@ -68,6 +69,7 @@ class TrainOptions:
     seed: int = 1
     fields: int = 160
     heads: int = 0
+    head_seeds: tuple[int, ...] = ()
     forecast_only: bool = False
     network: NetworkConfig = field(default_factory=NetworkConfig)
     start: str | None = None
@@ -97,8 +99,9 @@ def train(options: TrainOptions) -> Iterator[dict[str, float]]:
     team = join(options.device)
     kept = options.run.parent
     with team.first_alone():
+        heads = options.heads, options.head_seeds or (options.seed,)
         material = load_material(
-            options.data, options.patients, options.own_share, options.fields, options.heads, options.seed, kept
+            options.data, options.patients, options.own_share, options.fields, heads, options.seed, kept
         )
     network, start = _network(options)
     network.to(team.device).to(memory_format=torch.channels_last_3d)
