@@ -14,16 +14,18 @@ from napari_convlstm_tumor.errors import SettingsError
 from napari_convlstm_tumor.io.discover import find_patient
 from napari_convlstm_tumor.model.card import load_model
 from napari_convlstm_tumor.model.network import GrowthNet, NetworkConfig
+from napari_convlstm_tumor.training import dataset as samples
 from napari_convlstm_tumor.training import leakage, material, simulate, train
 from napari_convlstm_tumor.training.anatomy import Anatomy
 from napari_convlstm_tumor.training.baseline import VisitUNet, load_baseline
-from napari_convlstm_tumor.training.crops import draw_crop, half
+from napari_convlstm_tumor.training.crops import draw_crop, half, head_crop
 from napari_convlstm_tumor.training.dataset import GrowthDataset, Stage, make_fields
 from napari_convlstm_tumor.training.losses import sequence_losses
 from napari_convlstm_tumor.training.parallel import join
 from napari_convlstm_tumor.training.patients import PatientPlan, simulate_patient, write_patient
 
 SMALL = NetworkConfig(channels=(8, 12, 16, 16, 16), hidden=(4, 4, 6, 6))
+CROP = (32, 32, 16)  # the least that the network can halve; the loop does not care
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +111,9 @@ def test_half_an_anatomy_is_the_same_place(brain):
 
 @pytest.fixture
 def options(brain, tmp_path, monkeypatch):
-    """A run of four steps on one small brain, saved and recorded at every second step."""
+    """A run of four steps on small crops of one small brain, saved and recorded at every second step."""
+    monkeypatch.setattr(samples, "draw_crop", lambda *args: (CROP, *draw_crop(*args)[1:]))
+    monkeypatch.setattr(samples, "head_crop", lambda rng: (CROP, *head_crop(rng)[1:]))
     monkeypatch.setattr(material, "load_anatomies", lambda data: [brain])
     monkeypatch.setattr(train, "SAVE_EVERY", 2)
     monkeypatch.setattr(train, "RECORD_EVERY", 2)
@@ -185,11 +189,20 @@ def test_a_run_on_simulation_alone_claims_no_real_patient(options, tmp_path):
     assert (card[leakage.CARD_KEY], card["held_out"]) == ([], "")
 
 
+def cut_to_tumor(sample):
+    """A batch of one: the CROP around the tumor of a sample."""
+    middle = torch.nonzero(sample["mask"].any(0)).float().mean(0)
+    starts = [
+        int(min(max(m - c // 2, 0), n - c)) for m, c, n in zip(middle, CROP, sample["mask"].shape[1:], strict=True)
+    ]
+    box = tuple(slice(start, start + c) for start, c in zip(starts, CROP, strict=True))
+    return {k: v[None][..., *box] if v.ndim >= len(CROP) else v[None] for k, v in sample.items()}
+
+
 def test_visits_without_a_mask_teach_nothing(dataset):
     torch.manual_seed(0)
     network = GrowthNet(SMALL)
-    sample = {k: v[None] for k, v in dataset[2].items() if k not in ("phi", "mean_speed")}
-    sample = {k: v[..., :32, :32, :16] if v.ndim > 3 else v for k, v in sample.items()}
+    sample = cut_to_tumor({k: v for k, v in dataset[2].items() if k not in ("phi", "mean_speed")})
     visits = sample["days"].shape[1]
     assert visits > 1
     judged = torch.arange(visits)[None] == 0
@@ -263,7 +276,8 @@ def test_two_processes_train_one_network_by_torchrun(tmp_path):
 def test_one_sample_can_be_learned(dataset):
     torch.manual_seed(0)
     network = GrowthNet(SMALL)
-    sample = {k: v[None] for k, v in dataset[2].items()}
+    sample = cut_to_tumor(dataset[2])
+    assert sample["mask"].any()
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-2)
     losses = [train.training_step(network, sample, optimiser)["segmentation"] for _ in range(25)]
     assert losses[-1] < 0.75 * losses[0]
