@@ -127,7 +127,7 @@ def head_with_scalp(intensity, thickness_mm):
 
 @pytest.mark.parametrize(("intensity", "thickness_mm"), [(900, 4), (900, 12), (60, 12)])
 def test_the_scalp_does_not_change_what_the_brain_looks_like(intensity, thickness_mm):
-    """Else the same brain has another contrast at the next visit, where fat is suppressed or more of the neck is seen."""
+    """Else the same brain has another contrast at the next visit, where fat is suppressed, say."""
     bare = normalisation(head_with_scalp(0, 0), "t1c")
     assert normalisation(head_with_scalp(intensity, thickness_mm), "t1c") == pytest.approx(bare, rel=0.05)
     assert bare == pytest.approx((300, SIGMAS_PER_UNIT * 20), rel=0.05)
