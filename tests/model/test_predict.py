@@ -15,7 +15,7 @@ from napari_convlstm_tumor.model.follow import follow, surest, touching
 from napari_convlstm_tumor.model.network import GrowthNet, NetworkConfig
 from napari_convlstm_tumor.model.predict import visit_order
 from napari_convlstm_tumor.model.windows import Canvas, plan_windows, window_weight
-from napari_convlstm_tumor.series import AlignedSeries, Prompt, Registration
+from napari_convlstm_tumor.series import FED, AlignedSeries, Prompt, Registration
 from napari_convlstm_tumor.settings import Settings
 from napari_convlstm_tumor.volume import Grid
 
@@ -174,6 +174,14 @@ def test_any_size_gives_a_probability_for_every_voxel(tiny_model, shape):
     assert prediction.probability.shape == (3, *shape)
     assert np.all((prediction.probability >= 0) & (prediction.probability <= 1))
     assert any("without a prompt" in w for w in prediction.warnings)
+
+
+@pytest.mark.parametrize(("fed", "warned"), [(FED, False), ("MR (raw - median) / sigma", True)])
+def test_a_network_fed_otherwise_than_it_was_trained_is_told(tmp_path, fed, warned):
+    path = tmp_path / "tiny.safetensors"
+    save_model(GrowthNet(SMALL), path, {"automatic": ["t1c"], "fed": fed})
+    prediction = answer(tiny_series((None, None, None)), Settings(model=str(path)))
+    assert any("normalised in another way" in w for w in prediction.warnings) == warned
 
 
 def test_a_given_mask_stands_in_the_answer(tiny_model):

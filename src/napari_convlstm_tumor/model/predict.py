@@ -38,7 +38,7 @@ from napari_convlstm_tumor.model.network import (
     total_stride,
 )
 from napari_convlstm_tumor.model.windows import Box, Canvas, body_box, plan_windows, window_weight
-from napari_convlstm_tumor.series import DAYS_PER_MONTH, AlignedSeries, FloatVolume, Look, Prediction, Prompt
+from napari_convlstm_tumor.series import DAYS_PER_MONTH, FED, AlignedSeries, FloatVolume, Look, Prediction, Prompt
 from napari_convlstm_tumor.settings import Settings
 
 # Without a prompt, something smaller than this is not taken for a lesion, and at most so many are.
@@ -81,7 +81,7 @@ def segment(
             probability[visit] *= aligned.inside[visit]
         else:
             probability[visit] = mask
-    warnings = (*_cautions(aligned, prompts, answer.lost), *work.notes)
+    warnings = (*_cautions(model, aligned, prompts, answer.lost), *work.notes)
     return Prediction(
         probability,
         aligned.days,
@@ -343,12 +343,19 @@ def _refuse_blind_run(model: Model, aligned: AlignedSeries, prompts: tuple[Promp
             )
 
 
-def _cautions(aligned: AlignedSeries, prompts: tuple[Prompt, ...], lost: Sequence[int]) -> tuple[str, ...]:
+def _cautions(
+    model: Model, aligned: AlignedSeries, prompts: tuple[Prompt, ...], lost: Sequence[int]
+) -> tuple[str, ...]:
     """What a person must know about this answer."""
     found = [
         "Volumes and growth come from the network's outlines, which are often wrong by a third and more "
         "(docs/accuracy.md): look at the outlines before using the numbers."
     ]
+    if model.card.get("fed") != FED:
+        found.append(
+            f"The network {model.name} was trained on images normalised in another way than this version does: its "
+            "outlines are worse than it can do. Train it on with this version (docs/training.md)."
+        )
     if not is_prompted(aligned, prompts):
         found.append(
             "Outlined without a prompt: this automatic mode is not reliable yet. Click the tumor and run again, "

@@ -95,7 +95,7 @@ def common_grid(native: Grid, spacing: tuple[float, ...] = ()) -> tuple[Grid, st
 
 
 def normalisation(image: Volume, modality: str) -> tuple[float, float]:
-    """(centre, scale) of the intensities: CT by HU, MR by median and robust sigma deep in the body."""
+    """(centre, scale) of the intensities: CT by HU, MR by median and robust sigma deep in the body (series.FED)."""
     if modality == "ct":
         return CT_CENTRE_HU, CT_SCALE_HU
     i, j, k = (max(1, round(COARSE_MM / s)) for s in image.grid.spacing_mm)
