@@ -30,7 +30,7 @@ from napari_convlstm_tumor.model.drawing import (
     is_prompted,
     prompted_bounds,
 )
-from napari_convlstm_tumor.model.follow import follow, places_found, surest
+from napari_convlstm_tumor.model.follow import follow, places_found, surest, with_lost_rims
 from napari_convlstm_tumor.model.network import (
     INTENSITY_LIMIT,
     forecast_geometry,
@@ -129,12 +129,16 @@ def _prompted(
     for n in range(looks.LOOKS):
         low, high = (start + (end - start) * (1 - 0.4**m) for m in (n, n + 1))
         answer, found = yield from _one_look(work, aligned, prompts, look, low, high)
+        if n == 0:
+            first = answer
         found = looks.within_reach(found, shown_first, looks.look_grid(look, aligned.grid).spacing_mm)
         wide = n == 0 and known is None  # whatever was found on a look over everything is looked at once more
         better = looks.next_look(look, aligned.grid, found, points, wide) if n + 1 < looks.LOOKS else None
         if better is None:
             break
         look = better
+    if known is None:
+        answer = _with_lost_rims(answer, first, aligned)
     if any(p.type == "box" for p in prompts):
         prompts = tuple(box_as_mask(p, answer.probability, aligned.grid) if p.type == "box" else p for p in prompts)
         answer, _ = yield from _one_look(work, aligned, prompts, look, high, end)
@@ -156,9 +160,13 @@ def _automatic(work: Workplace, aligned: AlignedSeries) -> Generator[float, None
         return replace(answer, probability=np.zeros_like(answer.probability), outlined=None)
     kept = surest([a.probability >= 0.5 for a in answers], answer.probability)
     best = np.max([answers[n].probability for n in kept], axis=0)
-    return replace(
-        answers[kept[0]], probability=best, outlined=None
-    )  # the largest lesion's features serve the forecast
+    # the largest lesion's features serve the forecast
+    return _with_lost_rims(replace(answers[kept[0]], probability=best, outlined=None), answer, aligned)
+
+
+def _with_lost_rims(close: _Answer, wide: _Answer, aligned: AlignedSeries) -> _Answer:
+    """The answer of close looks, with the rims that only the wide look saw."""
+    return replace(close, probability=with_lost_rims(close.probability, wide.probability, aligned.grid.spacing_mm))
 
 
 def _one_look(
