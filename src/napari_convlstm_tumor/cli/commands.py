@@ -145,6 +145,7 @@ def simulate(options: argparse.Namespace) -> int:
             modalities=tuple(m.strip() for m in options.modalities.split(",")),
             spacing_mm=_numbers(options.spacing),
             missing=options.missing,
+            skull_stripped=options.skull_stripped,
         )
         folder = write_patient(plan, out / f"sim-{seed:03d}", given=options.given)
         print(f"wrote {folder.name}")  # noqa: T201

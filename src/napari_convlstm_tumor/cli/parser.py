@@ -90,6 +90,7 @@ def _add_simulate(subparsers: Any) -> None:
     parser.add_argument("--modalities", default="t1c,flair", help="comma-separate, of t1, t1c, t2, flair, ct")
     parser.add_argument("--spacing", default="1,1,1", metavar="X,Y,Z", help="voxel size in mm (default 1,1,1)")
     parser.add_argument("--missing", type=float, default=0.0, metavar="SHARE", help="of images not taken (default 0)")
+    parser.add_argument("--skull-stripped", action="store_true", help="images are 0 outside the brain")
     parser.add_argument(
         "--given",
         choices=("none", "first", "all"),
