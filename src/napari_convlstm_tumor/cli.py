@@ -136,6 +136,7 @@ def _add_simulate(commands: Any) -> None:
     parser.add_argument("--modalities", default="t1c,flair", help="comma-separate, of t1, t1c, t2, flair, ct")
     parser.add_argument("--spacing", default="1,1,1", metavar="X,Y,Z", help="voxel size in mm (default 1,1,1)")
     parser.add_argument("--missing", type=float, default=0.0, metavar="SHARE", help="of images not taken (default 0)")
+    parser.add_argument("--skull-stripped", action="store_true", help="images are 0 outside the brain")
     parser.add_argument(
         "--given",
         choices=("none", "first", "all"),
@@ -317,6 +318,7 @@ def _simulate(options: argparse.Namespace) -> int:
             modalities=tuple(m.strip() for m in options.modalities.split(",")),
             spacing_mm=_numbers(options.spacing),
             missing=options.missing,
+            skull_stripped=options.skull_stripped,
         )
         folder = write_patient(plan, out / f"sim-{seed:03d}", given=options.given)
         print(f"wrote {folder.name}")  # noqa: T201

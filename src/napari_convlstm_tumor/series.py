@@ -23,6 +23,11 @@ MODALITIES = ("t1", "t1c", "t2", "flair", "ct", "other")
 ONE_VISIT = "Only one visit: the tumor's volume can be given, its growth cannot."
 NO_DATES = "No dates found: growth is per visit, never per day or month."
 DAYS_PER_MONTH = 30.44
+# How AlignedSeries.data is normalised, as the card of a network says what it was trained on: change one, change both.
+FED = (
+    "AlignedSeries.data: MR (raw - median) / 1.5 robust sigmas of what lies 15 mm under the skin or deeper; "
+    "CT (HU - 40) / 100; days between visits"
+)
 PromptType = Literal["point", "box", "mask", "scribble"]
 FloatVolume = npt.NDArray[np.float32]
 

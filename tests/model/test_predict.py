@@ -11,11 +11,11 @@ from napari_convlstm_tumor.errors import InputError, SettingsError
 from napari_convlstm_tumor.model import drawing, predict
 from napari_convlstm_tumor.model.card import save_model
 from napari_convlstm_tumor.model.device import pick_device
-from napari_convlstm_tumor.model.follow import follow, surest, touching
+from napari_convlstm_tumor.model.follow import follow, surest, touching, with_lost_rims
 from napari_convlstm_tumor.model.network import GrowthNet, NetworkConfig
 from napari_convlstm_tumor.model.predict import visit_order
 from napari_convlstm_tumor.model.windows import Canvas, plan_windows, window_weight
-from napari_convlstm_tumor.series import AlignedSeries, Prompt, Registration
+from napari_convlstm_tumor.series import FED, AlignedSeries, Prompt, Registration
 from napari_convlstm_tumor.settings import Settings
 from napari_convlstm_tumor.volume import Grid
 
@@ -176,6 +176,14 @@ def test_any_size_gives_a_probability_for_every_voxel(tiny_model, shape):
     assert any("without a prompt" in w for w in prediction.warnings)
 
 
+@pytest.mark.parametrize(("fed", "warned"), [(FED, False), ("MR (raw - median) / sigma", True)])
+def test_a_network_fed_otherwise_than_it_was_trained_is_told(tmp_path, fed, warned):
+    path = tmp_path / "tiny.safetensors"
+    save_model(GrowthNet(SMALL), path, {"automatic": ["t1c"], "fed": fed})
+    prediction = answer(tiny_series((None, None, None)), Settings(model=str(path)))
+    assert any("normalised in another way" in w for w in prediction.warnings) == warned
+
+
 def test_a_given_mask_stands_in_the_answer(tiny_model):
     prediction = answer(tiny_series((None, ball(), None)), tiny_model)
     assert np.array_equal(prediction.mask(1), ball())
@@ -229,3 +237,18 @@ def test_places_that_the_wide_look_was_less_sure_of_are_left_out() -> None:
     assert surest(outlines, wide) == [0, 1]  # 0.5 is less than 0.65 of 0.9; the last outlines nothing
     assert surest(outlines[2:], wide) == [0]  # alone it is the surest
     assert surest(outlines[3:], wide) == [0]  # nothing at all: the answer stays empty
+
+
+def test_a_dark_middle_gets_the_rim_back_that_only_the_wide_look_saw() -> None:
+    radius = np.linalg.norm((np.indices((40, 40, 40)).T - (20, 20, 20)).T, axis=0)[None]
+    wide = np.where(radius < 10, 0.8, 0.0).astype(np.float32)
+    middle = np.where(radius < 6, 0.9, 0.0).astype(np.float32)
+    whole = with_lost_rims(middle, wide, (1.0, 1.0, 1.0))
+    assert np.array_equal(whole >= 0.5, radius < 10)
+    assert whole.max() == pytest.approx(0.9)
+    nearly = np.where(radius < 9, 0.9, 0.0).astype(np.float32)
+    assert np.array_equal(with_lost_rims(nearly, wide, (1.0, 1.0, 1.0)), nearly)
+    # a leak on one side of a tumor that the close look outlines whole
+    tumor = np.where((radius < 6) & (np.indices((40, 40, 40))[1] < 20), 0.9, 0.0).astype(np.float32)
+    leak = np.where(np.indices((40, 40, 40))[1] >= 20, 0.8, tumor).astype(np.float32)
+    assert np.array_equal(with_lost_rims(tumor, leak, (1, 1, 1)), tumor)

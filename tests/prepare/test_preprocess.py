@@ -9,7 +9,13 @@ from napari_convlstm_tumor.errors import SeriesError
 from napari_convlstm_tumor.io.discover import find_patient
 from napari_convlstm_tumor.io.read import read_series
 from napari_convlstm_tumor.prepare.native import mask_to_grid, to_common_mm, to_native, to_visit_mm
-from napari_convlstm_tumor.prepare.preprocess import LARGEST_GRID_VOXELS, align, common_grid, normalisation
+from napari_convlstm_tumor.prepare.preprocess import (
+    LARGEST_GRID_VOXELS,
+    SIGMAS_PER_UNIT,
+    align,
+    common_grid,
+    normalisation,
+)
 from napari_convlstm_tumor.prepare.resample import covered
 from napari_convlstm_tumor.series import Series, Visit
 from napari_convlstm_tumor.settings import Settings
@@ -107,7 +113,32 @@ def test_air_counts_not_as_body_where_it_is_noisy_or_above_zero(offset, noise):
     volume = Volume(image.astype(np.float32), Grid(image.shape, np.eye(4)))
     centre, scale = normalisation(volume, "flair")
     assert centre == pytest.approx(200 + offset, abs=3)
-    assert scale == pytest.approx(15, rel=0.2)
+    assert scale == pytest.approx(SIGMAS_PER_UNIT * 15, rel=0.2)
+
+
+def head_with_scalp(intensity, thickness_mm):
+    """A ball of brain of 70 mm under a dark skull and a scalp; the image ends below its middle, as at a neck."""
+    rng = np.random.default_rng(1)
+    radius = 2.0 * np.linalg.norm((np.indices((100, 100, 70)).T - (50, 50, 20)).T, axis=0)
+    image = np.where(radius < 70, rng.normal(300, 20, radius.shape), 0)
+    image[(radius >= 76) & (radius < 76 + thickness_mm)] = intensity
+    return Volume(image.astype(np.float32), Grid(image.shape, np.diag([2.0, 2.0, 2.0, 1.0])))
+
+
+@pytest.mark.parametrize(("intensity", "thickness_mm"), [(900, 4), (900, 12), (60, 12)])
+def test_the_scalp_does_not_change_what_the_brain_looks_like(intensity, thickness_mm):
+    """Else the same brain has another contrast at the next visit, where fat is suppressed, say."""
+    bare = normalisation(head_with_scalp(0, 0), "t1c")
+    assert normalisation(head_with_scalp(intensity, thickness_mm), "t1c") == pytest.approx(bare, rel=0.05)
+    assert bare == pytest.approx((300, SIGMAS_PER_UNIT * 20), rel=0.05)
+
+
+def test_a_body_too_thin_to_be_deep_is_normalised_as_a_whole():
+    image = np.zeros((40, 40, 40), np.float32)
+    image[16:24, 16:24] = np.linspace(100, 200, 40)
+    centre, scale = normalisation(Volume(image, Grid(image.shape, np.eye(4))), "t1")
+    assert centre == pytest.approx(150, rel=0.05)
+    assert scale > 0
 
 
 def test_aligned_values_and_the_way_back(head, moved_head):

@@ -314,10 +314,27 @@ def test_true_masks_give_forecasts_and_their_baselines(case, model):
     assert methods.forecast_last(replace(case, common_truths=case.truths[:2]), Settings()) is None
 
 
+def test_what_is_outlined_where_there_is_no_tumor_is_counted(case):
+    nothing = np.zeros_like(case.truths[0])
+    free = replace(case, truths=(nothing,) * len(case.truths))
+    blank = evaluate.Score(case.set, "none", "network", "", case.patient, 0.0)
+
+    def found(mask):
+        scored = evaluate.mask_scores(free, [mask] * len(case.truths), ("dice", "volume"), blank)
+        return {s.measure.split(" at ")[0]: s.value for s in scored if not np.isnan(s.value)}
+
+    voxel_ml = np.prod(case.spacing_mm[0]) / 1000
+    wrong = found(case.truths[0])
+    assert wrong["falsely outlined"] == 1
+    assert wrong["falsely outlined mL"] == pytest.approx(np.count_nonzero(case.truths[0]) * voxel_ml)
+    assert "tumor missed" not in wrong
+    assert found(nothing)["falsely outlined"] == 0
+
+
 def test_the_numbers_of_a_case_are_those_asked_for(case, model):
     networks = methods.Networks(Settings(model=str(model), device="cpu"))
     found = list(evaluate._case_scores(case, Plan(("simulated",), measures=("dice", "forecast")), networks))
-    assert {s.measure for s in found if s.prompt != "true masks"} == {"Dice", "tumor missed"}
+    assert {s.measure for s in found if s.prompt != "true masks"} == {"Dice", "tumor missed", "falsely outlined"}
     assert {s.visit for s in found if s.prompt != "true masks"} == {2, 3}
     assert evaluate.FORECAST_DICE in {s.measure for s in found}
     speeds = {s.method: s.value for s in found if s.measure == evaluate.SPEED}

@@ -37,7 +37,7 @@ def test_heads_are_made_once(kept, monkeypatch):
 
 
 def test_no_head_has_the_seed_of_a_patient_of_the_evaluation():
-    assert max(testsets.FIRST_SIMULATED_SEED, testsets.FIRST_GLIOMA_SEED) + 100_000 < heads.FIRST_HEAD_SEED
+    assert max(testsets.FIRST_SIMULATED_SEED, testsets.FIRST_TUMOR_FREE_SEED) + 100_000 < heads.FIRST_HEAD_SEED
     one, other = (heads._plan([small_brain()], seed, 9_999)[0].seed for seed in (0, 1))
     assert other - one == heads.HEADS_PER_RUN
     with pytest.raises(SettingsError, match="at most 10000 heads"):

@@ -144,6 +144,14 @@ def test_a_head_without_a_tumor_shows_none(brain):
     assert patient.images["flair"].std() > 0
 
 
+def test_a_stripped_head_is_the_same_without_what_is_around_the_brain(brain):
+    whole, stripped = (simulate_patient(plan(skull_stripped=s), brain) for s in (False, True))
+    assert np.array_equal(whole.masks, stripped.masks)
+    left = stripped.images["t1c"] > 0
+    assert np.array_equal(whole.images["t1c"][left], stripped.images["t1c"][left])
+    assert 0.1 < left.mean() < 0.9 * (whole.images["t1c"] > 0).mean()
+
+
 # ---- the folder ----
 
 

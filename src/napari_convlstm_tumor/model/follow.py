@@ -19,6 +19,10 @@ CLICK_REACH = 0.3  # of the near map: within 6 mm of a click
 # Of several places found without a prompt those count of which the wide look was at least this share as sure as of the
 # surest. Chosen on 32 of the images that evaluate scores (docs/accuracy.md says so).
 NEARLY_AS_SURE = 0.65
+# A close look that outlines less than this share of what the wide look saw, with the rest around it on this share of
+# its surface, has taken the dark middle of a tumor for all of it. Chosen on simulated heads of a seed that had not been
+# trained on, and looked at on the sarcomas: 4 of 5 such outlines became better (mean Dice 0.34 to 0.67).
+LEAST_OF_WIDE, SURROUNDED = 0.5, 0.7
 
 
 def follow(
@@ -102,3 +106,18 @@ def surest(outlines: Sequence[Mask], wide: FloatVolume) -> list[int]:
     """
     sure = [float(wide[outline].mean()) if outline.any() else 0.0 for outline in outlines]
     return [n for n, mean in enumerate(sure) if mean >= NEARLY_AS_SURE * max(sure)]
+
+
+def with_lost_rims(close: FloatVolume, wide: FloatVolume, spacing_mm: Sequence[float]) -> FloatVolume:
+    """Probability (T, I, J, K) of close looks; where they show a tumor's dark middle, with the rim of the wide look."""
+    whole = close.copy()
+    for visit, (near, far) in enumerate(zip(close >= 0.5, wide >= 0.5, strict=True)):
+        seen = touching(far, near, spacing_mm) & far
+        if np.count_nonzero(near) < LEAST_OF_WIDE * np.count_nonzero(seen) and _surrounded(near, seen):
+            whole[visit] = np.where(seen, np.maximum(close[visit], wide[visit]), close[visit])
+    return whole
+
+
+def _surrounded(inner: Mask, outer: Mask) -> bool:
+    shell = ndimage.binary_dilation(inner) & ~inner
+    return bool(np.count_nonzero(shell & outer) >= SURROUNDED * np.count_nonzero(shell))

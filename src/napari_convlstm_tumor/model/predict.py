@@ -30,7 +30,7 @@ from napari_convlstm_tumor.model.drawing import (
     is_prompted,
     prompted_bounds,
 )
-from napari_convlstm_tumor.model.follow import follow, places_found, surest
+from napari_convlstm_tumor.model.follow import follow, places_found, surest, with_lost_rims
 from napari_convlstm_tumor.model.network import (
     INTENSITY_LIMIT,
     forecast_geometry,
@@ -38,7 +38,7 @@ from napari_convlstm_tumor.model.network import (
     total_stride,
 )
 from napari_convlstm_tumor.model.windows import Box, Canvas, body_box, plan_windows, window_weight
-from napari_convlstm_tumor.series import DAYS_PER_MONTH, AlignedSeries, FloatVolume, Look, Prediction, Prompt
+from napari_convlstm_tumor.series import DAYS_PER_MONTH, FED, AlignedSeries, FloatVolume, Look, Prediction, Prompt
 from napari_convlstm_tumor.settings import Settings
 
 # Without a prompt, something smaller than this is not taken for a lesion, and at most so many are.
@@ -81,7 +81,7 @@ def segment(
             probability[visit] *= aligned.inside[visit]
         else:
             probability[visit] = mask
-    warnings = (*_cautions(aligned, prompts, answer.lost), *work.notes)
+    warnings = (*_cautions(model, aligned, prompts, answer.lost), *work.notes)
     return Prediction(
         probability,
         aligned.days,
@@ -129,12 +129,16 @@ def _prompted(
     for n in range(looks.LOOKS):
         low, high = (start + (end - start) * (1 - 0.4**m) for m in (n, n + 1))
         answer, found = yield from _one_look(work, aligned, prompts, look, low, high)
+        if n == 0:
+            first = answer
         found = looks.within_reach(found, shown_first, looks.look_grid(look, aligned.grid).spacing_mm)
         wide = n == 0 and known is None  # whatever was found on a look over everything is looked at once more
         better = looks.next_look(look, aligned.grid, found, points, wide) if n + 1 < looks.LOOKS else None
         if better is None:
             break
         look = better
+    if known is None:
+        answer = _with_lost_rims(answer, first, aligned)
     if any(p.type == "box" for p in prompts):
         prompts = tuple(box_as_mask(p, answer.probability, aligned.grid) if p.type == "box" else p for p in prompts)
         answer, _ = yield from _one_look(work, aligned, prompts, look, high, end)
@@ -156,9 +160,13 @@ def _automatic(work: Workplace, aligned: AlignedSeries) -> Generator[float, None
         return replace(answer, probability=np.zeros_like(answer.probability), outlined=None)
     kept = surest([a.probability >= 0.5 for a in answers], answer.probability)
     best = np.max([answers[n].probability for n in kept], axis=0)
-    return replace(
-        answers[kept[0]], probability=best, outlined=None
-    )  # the largest lesion's features serve the forecast
+    # the largest lesion's features serve the forecast
+    return _with_lost_rims(replace(answers[kept[0]], probability=best, outlined=None), answer, aligned)
+
+
+def _with_lost_rims(close: _Answer, wide: _Answer, aligned: AlignedSeries) -> _Answer:
+    """The answer of close looks, with the rims that only the wide look saw."""
+    return replace(close, probability=with_lost_rims(close.probability, wide.probability, aligned.grid.spacing_mm))
 
 
 def _one_look(
@@ -343,12 +351,19 @@ def _refuse_blind_run(model: Model, aligned: AlignedSeries, prompts: tuple[Promp
             )
 
 
-def _cautions(aligned: AlignedSeries, prompts: tuple[Prompt, ...], lost: Sequence[int]) -> tuple[str, ...]:
+def _cautions(
+    model: Model, aligned: AlignedSeries, prompts: tuple[Prompt, ...], lost: Sequence[int]
+) -> tuple[str, ...]:
     """What a person must know about this answer."""
     found = [
         "Volumes and growth come from the network's outlines, which are often wrong by a third and more "
         "(docs/accuracy.md): look at the outlines before using the numbers."
     ]
+    if model.card.get("fed") != FED:
+        found.append(
+            f"The network {model.name} was trained on images normalised in another way than this version does: its "
+            "outlines are worse than it can do. Train it on with this version (docs/training.md)."
+        )
     if not is_prompted(aligned, prompts):
         found.append(
             "Outlined without a prompt: this automatic mode is not reliable yet. Click the tumor and run again, "

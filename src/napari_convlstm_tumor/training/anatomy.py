@@ -81,9 +81,9 @@ def real_tumors(folder: Path, most: int | None = None) -> list[Anatomy]:
             mask = np.asarray(nib.load(case / f"{modality}_tumor.nii.gz").dataobj) > 0
             raw = np.asarray(image.dataobj, dtype=np.float32)
             spacing = tuple(float(s) for s in image.header.get_zooms()[:3])
-            values = ((raw - 40) / 100).astype(np.float16) if modality == "ct" else normalise_mr(raw, raw > 0)
+            values = {modality: _prepared(Volume(raw, Grid(raw.shape, image.affine)), modality)}
             distance = _signed_distance_mm(mask, spacing)
-            found.append(Anatomy(f"{case.name}-{modality}", spacing, {modality: values}, distance=distance))  # type: ignore[arg-type]
+            found.append(Anatomy(f"{case.name}-{modality}", spacing, values, distance=distance))  # type: ignore[arg-type]
     return found
 
 
@@ -97,15 +97,20 @@ def real_glioblastomas(folder: Path) -> list[Anatomy]:
             mask = np.stack([ndimage.binary_fill_holes(rim[..., k]) for k in range(rim.shape[2])], axis=-1)
             raw = np.asarray(image.dataobj, dtype=np.float32)
             spacing = tuple(float(s) for s in image.header.get_zooms()[:3])
-            centre, scale = normalisation(Volume(raw, Grid(raw.shape, image.affine)), "t1c")
-            values = {"t1c": np.clip((raw - centre) / scale, -20, 20).astype(np.float16)}
+            values = {"t1c": _prepared(Volume(raw, Grid(raw.shape, image.affine)), "t1c")}
             distance = _signed_distance_mm(mask, spacing)
             found.append(Anatomy(f"{case.name}-{n}", spacing, values, distance=distance))  # type: ignore[arg-type]
     return found
 
 
+def _prepared(image: Volume, modality: str) -> Half:
+    """An image as the network is fed."""
+    centre, scale = normalisation(image, modality)
+    return np.clip((image.data - centre) / scale, -20, 20).astype(np.float16)
+
+
 def normalise_mr(image: npt.NDArray[np.float32], body: npt.NDArray[np.bool_]) -> Half:
-    """Robust z-score in the body, as prepare/preprocess does for a patient."""
+    """Robust z-score in the brain: the unit in which training/appearance paints."""
     low, middle, high = np.percentile(image[body], (25, 50, 75))
     return np.clip((image - middle) / ((high - low) / 1.349 + 1e-6), -20, 20).astype(np.float16)
 

@@ -184,10 +184,13 @@ def mask_scores(case: Case, masks: list[AnyMask], measures: Sequence[str], blank
         if "dice" in measures:
             found[DICE] = dice(mask, truth)
             found["tumor missed"] = math.nan if not truth.any() else float(not mask.any())
+            found["falsely outlined"] = math.nan if truth.any() else float(mask.any())
         if "hausdorff" in measures:
             found["95 % Hausdorff mm"] = scores.hausdorff95_mm(mask, truth, case.spacing_mm[t])
         if "volume" in measures:
             found |= {"volume ratio": math.exp(ratio), "abs. ln volume ratio": abs(ratio)}
+            falsely_mm3 = math.nan if truth.any() else np.count_nonzero(mask) * math.prod(case.spacing_mm[t])
+            found["falsely outlined mL"] = falsely_mm3 / 1000
         if "change" in measures and t > 0:
             found["abs. error of ln(V2/V1)"] = scores.change_error(masks[t - 1 : t + 1], case.truths[t - 1 : t + 1])
         for measure, value in found.items():

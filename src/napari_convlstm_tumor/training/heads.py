@@ -30,6 +30,7 @@ FIRST_HEAD_SEED, HEADS_PER_RUN = 1_000_000, 10_000
 TEMPLATE_SHARE = 0.4  # of the heads are of the template, the others of the real brains, where there are any
 VOXEL_MM = (1.3, 2.0)
 THICK_SHARE, THICK_MM = 0.2, (3.0, 6.0)
+STRIPPED_SHARE = 0.35  # of the heads show the brain alone
 # What happens, and what a patient comes with, and how often.
 COURSE_SHARES = (("any", 0.4), ("mixed", 0.25), ("large", 0.25), ("tumor-free", 0.1))
 SEQUENCES = ((("t1c",), 0.34), (("flair",), 0.4), (("t1c", "flair"), 0.12), (("t2",), 0.08), (("t1",), 0.06))
@@ -65,7 +66,11 @@ def _plan(brains: Sequence[Anatomy], seed: int, n: int) -> tuple[PatientPlan, in
     through = float(rng.uniform(*THICK_MM)) if rng.random() < THICK_SHARE else fine
     course = COURSE_SHARES[int(rng.choice(len(COURSE_SHARES), p=[share for _, share in COURSE_SHARES]))][0]
     visits = int(rng.integers(3, 6))
-    return PatientPlan(number, visits, course, SEQUENCES[choice][0], (fine, fine, through), motion=False), brain
+    stripped = bool(rng.random() < STRIPPED_SHARE)
+    spacing_mm = (fine, fine, through)
+    return PatientPlan(
+        number, visits, course, SEQUENCES[choice][0], spacing_mm, motion=False, skull_stripped=stripped
+    ), brain
 
 
 _brains: list[Anatomy] = []

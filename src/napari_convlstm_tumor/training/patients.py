@@ -37,6 +37,7 @@ HU_CENTRE, HU_PER_UNIT, LOWEST_HU = 40.0, 100.0, -1024
 SIMULATED_MODALITIES = ("t1", "t1c", "t2", "flair", "ct")
 # Share of the tumor's radius by which its edge pushes the brain: some infiltrate, some displace.
 MASS_EFFECT = (0.0, 0.35)
+BRAIN_ENDS_MM = 0.5  # outside the brain's edge; skull stripping leaves nothing beyond it
 CAVITY_VOLUME_SHARE = 0.5  # a cavity falls in, so that it pushes less than the tumor did
 # Tries for a course to show its event at the resolution of the truth.
 ATTEMPTS = 8
@@ -47,7 +48,10 @@ GIVEN_MASKS = ("none", "first", "all")
 
 @dataclass(frozen=True)
 class PatientPlan:
-    """One patient: same plan, same patient. course: one of courses.COURSES. missing: share of images left out."""
+    """One patient: same plan, same patient. course: one of courses.COURSES. missing: share of images left out.
+
+    skull_stripped: images are 0 outside the brain, as many public sets have them.
+    """
 
     seed: int
     visits: int = 4
@@ -57,6 +61,7 @@ class PatientPlan:
     motion: bool = True
     mass_effect: bool = True
     missing: float = 0.0
+    skull_stripped: bool = False
 
     def __post_init__(self) -> None:
         unknown = [m for m in self.modalities if m not in SIMULATED_MODALITIES]
@@ -247,8 +252,18 @@ def _images(
         scene, moved = _pushed(head.scene, level, push, *backgrounds)
         for modality, background, texture in zip(plan.modalities, moved, textures, strict=True):
             painted = simulate.paint(background, level, scene, head.look, modality, texture, cavity)
-            images[modality].append(taken(frame.read(painted, motion), modality, rng))
+            image = taken(frame.read(painted, motion), modality, rng)
+            if plan.skull_stripped:
+                image = np.where(_brain(head.scene, frame, motion), image, 0)
+            images[modality].append(image)
     return {m: np.stack(frames) for m, frames in images.items()}
+
+
+def _brain(scene: Scene, frame: Frame, motion: Motion) -> npt.NDArray[np.bool_]:
+    """(I, J, K): what skull stripping leaves of an image."""
+    assert scene.outside is not None
+    brain: npt.NDArray[np.bool_] = (frame.read(scene.outside, motion) <= BRAIN_ENDS_MM).numpy()
+    return brain
 
 
 def taken(image: Tensor, modality: str, rng: np.random.Generator) -> npt.NDArray[np.float32]:

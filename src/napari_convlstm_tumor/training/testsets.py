@@ -4,15 +4,15 @@ sarcoma       tumors at one visit, CT and T1, click or box
 glioblastoma  pairs of T1c visits, scored at visit 2 on its native grid, holes filled slice by slice
 simulated     heads of ICBM152 tissue with growth of seeds that no training run uses, 4 visits, T1c or FLAIR
 brains        the same growth in the real brains of ../shared/data/brains (the template where they are absent), one
-              visit: whole tumor on FLAIR, core on T1c; small lesions as in the simulated heads, and gliomas of the size
-              that they have when they are found
+              visit: whole tumor on FLAIR, core on T1c; small lesions as in the simulated heads, gliomas of the size
+              that they have when they are found, and no tumor at all
 
 Simulating a patient takes longer than segmenting it: patients are made ahead by a thread, and kept when asked to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
@@ -41,7 +41,7 @@ Answer = TypeVar("Answer")
 AnyMask = npt.NDArray[Any]
 Given = tuple[npt.NDArray[np.uint8] | None, ...]
 # Training draws from its own generators: these patients are never among its own.
-FIRST_SIMULATED_SEED, FIRST_BRAIN_SEED, FIRST_GLIOMA_SEED = 5000, 6000, 7000
+FIRST_SIMULATED_SEED, FIRST_BRAIN_SEED, FIRST_GLIOMA_SEED, FIRST_TUMOR_FREE_SEED = 5000, 6000, 7000, 8000
 SIMULATED_MM = (1.5, 1.5, 1.5)
 # A tumor smaller than this is no test of finding one.
 SMALLEST_TUMOR_ML = 0.5
@@ -54,8 +54,13 @@ CLICK_FIRST, CLICK_EVERY, CLICK_BOTH = "click at visit 1", "click at every visit
 MASK_FIRST = "mask at visit 1"
 WHOLE_TUMOR, CORE = "whole tumor", "core"
 GLIOMA = "glioma's "  # of the size of one: 10 to 150 mL
-# The tumors in real brains: which course they are of, and the first seed.
-BRAIN_COURSES = {"": ("any", FIRST_BRAIN_SEED), GLIOMA: ("large", FIRST_GLIOMA_SEED)}
+TUMOR_FREE = "tumor-free"
+# What is in the real brains ({}: what is outlined on this kind of image): of which course it is, and the first seed.
+BRAIN_COURSES = {
+    "{}": ("any", FIRST_BRAIN_SEED),
+    f"{GLIOMA}{{}}": ("large", FIRST_GLIOMA_SEED),
+    TUMOR_FREE: (TUMOR_FREE, FIRST_TUMOR_FREE_SEED),
+}
 # Image files of the real patients of each kind.
 IMAGES = {"sarcoma": "[ct]?.nii.gz", "glioblastoma": "t1c.nii.gz"}
 
@@ -215,22 +220,30 @@ def _brains(sources: Sources) -> Iterator[Case]:
     found: list[Anatomy | None] = [] if sources.data is None else list(real_brains(sources.data / "brains"))
     background, anatomies = ("real brain", found) if found else ("icbm152", [None])
     for modality, outlined in (("flair", WHOLE_TUMOR), ("t1c", CORE)):
-        for kind in BRAIN_COURSES:
-            made = _brain_cases(f"{background} {modality}, {kind}{outlined}", modality, kind, anatomies, sources.cache)
+        for kind, (course, first_seed) in BRAIN_COURSES.items():
+            name, seeds = f"{background} {modality}, {kind.format(outlined)}", count(first_seed)
+            made = _brain_cases(name, modality, course, seeds, anatomies, sources.cache)
             yield from islice(made, min(sources.patients, MOST_BRAINS))
 
 
 def _brain_cases(
-    name: str, modality: str, kind: str, anatomies: Sequence[Anatomy | None], cache: Path | None
+    name: str,
+    modality: str,
+    course: str,
+    seeds: Iterable[int],
+    anatomies: Sequence[Anatomy | None],
+    cache: Path | None,
 ) -> Iterator[Case]:
-    """Endless: the later of two visits of each seed, where there is a tumor to be found."""
-    course, first_seed = BRAIN_COURSES[kind]
-    for seed in count(first_seed):
+    """The later of two visits of each seed, where there is a tumor to be found, or is none in any."""
+    for seed in seeds:
         plan = PatientPlan(seed, 2, course, (modality,), SIMULATED_MM, motion=False)
         later = simulated_series(plan, anatomies[seed % len(anatomies)], cache).visits[1]
         assert later.mask is not None
-        if np.count_nonzero(later.mask.data) * later.mask.grid.voxel_mm3 / 1000 < SMALLEST_TUMOR_ML:
-            continue
+        shown: dict[str, tuple[Given, tuple[Prompt, ...]]] = {NO_PROMPT: ((None,), ())}
+        if course != TUMOR_FREE:
+            if np.count_nonzero(later.mask.data) * later.mask.grid.voxel_mm3 / 1000 < SMALLEST_TUMOR_ML:
+                continue
+            shown[CLICK] = ((None,), clicks(later.mask, 1))
         aligned = replace(result_of(align(Series(f"sim-{seed}", (later,)), Settings())), masks=(None,))
         yield Case(
             set=name,
@@ -239,7 +252,7 @@ def _brain_cases(
             truths=(later.mask.data,),
             spacing_mm=(aligned.grid.spacing_mm,),
             scored_mask=lambda mask, visit: mask,
-            shown={NO_PROMPT: ((None,), ()), CLICK: ((None,), clicks(later.mask, 1))},
+            shown=shown,
             scored=(0,),
         )
 

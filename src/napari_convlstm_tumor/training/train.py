@@ -22,6 +22,7 @@ from napari_convlstm_tumor import RESEARCH_USE
 from napari_convlstm_tumor.errors import SettingsError
 from napari_convlstm_tumor.model.card import load_model, save_model
 from napari_convlstm_tumor.model.network import GrowthNet, NetworkConfig
+from napari_convlstm_tumor.series import FED
 from napari_convlstm_tumor.training import leakage
 from napari_convlstm_tumor.training.baseline import VisitUNet, load_baseline
 from napari_convlstm_tumor.training.losses import sequence_losses
@@ -39,7 +40,7 @@ from napari_convlstm_tumor.training.parallel import Team, join
 CARD = {
     "what": "ConvLSTM U-Net: tumor probability at every visit from t1, t1c, t2, flair, ct; click, box, mask prompts",
     "outlines": "the enhancing core with its necrosis on T1c or CT, else all that is abnormal on T2 or FLAIR",
-    "fed": "AlignedSeries.data: MR (raw - median) / robust sigma in the body; CT (HU - 40) / 100; days between visits",
+    "fed": FED,
     "automatic": ["t1c", "flair", "t2"],
     "licence": "BSD-3-Clause; attribution as in trained_on",
     "use": RESEARCH_USE,
