@@ -108,6 +108,11 @@ def test_an_undated_patient_has_growth_per_visit_and_no_day():
     assert not any(unit in name for name in names for unit in ("day", "month", "year"))
 
 
+def test_the_viewers_table_has_the_interval_of_the_speed():
+    assert [row[5] for row in visit_table(report(), intervals=True)] == ["", *["+1.25 mm/month (+0.50 to +2.00)"] * 2]
+    assert [row[5] for row in visit_table(report())] == ["", *["+1.25 mm/month"] * 2]
+
+
 def test_table_for_the_terminal():
     rows = visit_table(
         report((4000.0, 8000.0, 8000.0, 0.0), (0, 100, 200, 300), speeds=[None, Interval(1.25), Interval(0.001), None])

@@ -50,7 +50,8 @@ def test_a_lesion_that_came_out_of_another_has_a_speed_without_an_interval():
     near = (38.0, 30.0, 28.0)
     joined = ball(GRID, ONE, 9) | ball(GRID, near, 8)
     apart = ball(GRID, ONE, 6) | ball(GRID, near, 5)
-    stays, child = (one.front_speeds[1] for one in returned(measure(*patient([joined, apart]))).lesions)
+    found = returned(measure(*patient([joined, apart]), links=[Link(2, near, 2)]))
+    stays, child = (one.front_speeds[1] for one in found.lesions)
     assert stays.value < 0 and stays.low < stays.value < stays.high
     assert child.value < 0 and child.low is None and child.high is None
 

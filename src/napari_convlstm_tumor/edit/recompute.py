@@ -180,7 +180,8 @@ class Numbers:
                 self._fronts[t] = front.shifted([s.start for s in box])
         self._sds = sds
         self._stale.clear()
-        return self._maps((slice(None), *box))
+        near = {t: front.shifted([-s.start for s in box]) for t, front in self._fronts.items()}
+        return replace(self._maps((slice(None), *box)), fronts=near)
 
     def _map_pair(self, t: int, aligned: AlignedSeries, prediction: Prediction, sds: Sequence[float], box: Box) -> None:
         if not (aligned.inside[t - 1] & aligned.inside[t]).all():  # distances then run through the whole grid
@@ -197,11 +198,10 @@ class Numbers:
         """The maps of the analysis, or a part of them; no copies."""
         now = self.analysis
         assert now.reliable is not None
-        start = [-s.start for s in at[1:] if isinstance(s, slice)] or [0, 0, 0]
         return measuring.Maps(
             now.growth[at],
             now.reliable[at],
-            {t: front.shifted(start) for t, front in self._fronts.items()},
+            self._fronts,
             None if now.log_growth is None else now.log_growth[at],
             None if now.log_growth_reliable is None else now.log_growth_reliable[at],
         )

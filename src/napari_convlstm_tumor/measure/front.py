@@ -55,8 +55,8 @@ class FrontMotion:
     ) -> Interval | None:
         """Median speed in mm per period, every piece (of those ``among``, (N,)) weighted by its area; None without any.
 
-        periods: between the visits (``maps.VisitPair.periods``). boundary_sds_mm: repeat error of either boundary; with a
-        None, for one that is not known, there is no interval.
+        periods: between the visits (``maps.VisitPair.periods``). boundary_sds_mm: repeat error of either boundary; with
+        a None, for one that is not known, there is no interval.
         """
         known = slice(None) if among is None else among
         values, areas = self.moved_mm[known], self.areas_mm2[known]
@@ -149,7 +149,7 @@ def _level(probability: npt.NDArray[Any], tumor: BoolVolume, spacing_mm: Sequenc
         widths = [max(fine / s, SMOOTH_THICK_VOXELS) for s in spacing_mm]
         values, least = ndimage.gaussian_filter(tumor.astype(np.float64), widths), LEAST_LEVEL
     else:
-        values, least = np.asarray(probability, dtype=np.float64), np.finfo(np.float32).eps
+        values, least = np.asarray(probability, dtype=np.float64), float(np.finfo(np.float32).eps)
     return np.where(tumor, np.maximum(values - 0.5, least), np.minimum(values - 0.5, -least))
 
 

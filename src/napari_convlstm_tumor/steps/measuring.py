@@ -156,7 +156,6 @@ class VisitSizes:
         return None if size is None else size.boundary_sd_mm
 
 
-
 def measure_visit(visit: NativeVisit, labels: Labels, aligned: AlignedSeries, t: int) -> VisitSizes:
     """Sizes of every lesion and of the whole tumor at visit t (0-based), on the visit's own voxels."""
     measured = visit.measured
