@@ -9,6 +9,7 @@ import numpy as np
 
 from napari_convlstm_tumor.analysis import Analysis
 from napari_convlstm_tumor.io.dicom import read_dicom
+from napari_convlstm_tumor.measure.uncertainty import Interval
 from napari_convlstm_tumor.report.tables import build_report
 from napari_convlstm_tumor.series import PatientFiles, Prediction, Registration, VisitFiles
 from napari_convlstm_tumor.volume import Grid, Volume
@@ -80,7 +81,7 @@ def rows(labels, days, dated):
 def report_of(labels, grid, days, dated):
     registration = Registration(np.eye(4), 1.0, True)
     volumes = [float(np.count_nonzero(v.data) * v.grid.voxel_mm3) for v in labels]
-    speeds = [None, *[1.25] * (len(days) - 1)]
+    speeds = [None, *[Interval(1.25, 0.5, 2.0)] * (len(days) - 1)]
     report = build_report("patient", days, dated, volumes, speeds, [registration] * len(days))
     reason = "PD: volume ≥ 40 % over the nadir of day 0"
     response = tuple(

@@ -15,6 +15,7 @@ import pytest
 
 from napari_convlstm_tumor import RESEARCH_USE
 from napari_convlstm_tumor.analysis import Analysis
+from napari_convlstm_tumor.measure.uncertainty import Interval
 from napari_convlstm_tumor.report.html import index_html, patient_html
 from napari_convlstm_tumor.report.tables import build_report
 from napari_convlstm_tumor.report.tiles import _painted
@@ -49,7 +50,7 @@ def an_analysis(visits=3, dated=True, tumor=True):
     days = tuple(range(0, 60 * visits, 60)) if dated else tuple(range(visits))
     registrations = tuple(Registration(np.eye(4), 1.0 - 0.4 * t, t < 2) for t in range(visits))
     volumes = [float(m.sum()) * 27 for m in masks]
-    speeds = [None, *[1.5] * (visits - 1)]
+    speeds = [None, *[Interval(1.5, 0.6, 2.4)] * (visits - 1)]
     return Analysis(
         patient=PATIENT,
         days=days,
@@ -226,7 +227,9 @@ def test_every_front_speed_is_called_a_median(full_page):
     page = text_of(full_page)
     assert "Front speed, median" in page
     assert page.count("median +1.50 mm/month") == 2  # below the two maps
-    assert full_page.count('data-label="Front speed, median"') == 3 == full_page.count('data-label="Front speed')
+    assert page.count("+0.60 to +2.40") == 2 + 2  # its interval, there and in the table of growth
+    labels = full_page.count('data-label="Front speed')
+    assert full_page.count('data-label="Front speed, median"') == labels == 3 + 6  # visits, and lesions at visits
 
 
 def test_the_page_is_alone_and_has_no_script(full_page):

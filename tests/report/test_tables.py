@@ -11,7 +11,7 @@ import pytest
 
 from napari_convlstm_tumor.errors import InputError
 from napari_convlstm_tumor.measure.lesions import Lesion
-from napari_convlstm_tumor.measure.uncertainty import Size, measure_lesion
+from napari_convlstm_tumor.measure.uncertainty import Interval, Size, measure_lesion
 from napari_convlstm_tumor.report import rows as rows_module
 from napari_convlstm_tumor.report.rows import Course, LesionCourse
 from napari_convlstm_tumor.report.tables import (
@@ -40,14 +40,17 @@ CHANGE_ENDS = (
 DATED_HEADER = (
     "visit,day,volume_mm3,volume_change_percent,sgr_per_day,vdt_days,vde_mm_per_year,"
     f"front_speed_mm_per_month,registration_quality,{CHANGES}{CHANGE_ENDS}sgr_low_per_day,sgr_high_per_day,"
-    "vdt_low_days,vdt_high_days,vde_low_mm_per_year,vde_high_mm_per_year,warnings"
+    "vdt_low_days,vdt_high_days,vde_low_mm_per_year,vde_high_mm_per_year,"
+    "front_speed_low_mm_per_month,front_speed_high_mm_per_month,warnings"
 )
 UNDATED_HEADER = (
     "visit,day,volume_mm3,volume_change_percent,sgr_per_visit,vdt_visits,vde_mm_per_visit,"
     f"front_speed_mm_per_visit,registration_quality,{CHANGES}{CHANGE_ENDS}sgr_low_per_visit,sgr_high_per_visit,"
-    "vdt_low_visits,vdt_high_visits,vde_low_mm_per_visit,vde_high_mm_per_visit,warnings"
+    "vdt_low_visits,vdt_high_visits,vde_low_mm_per_visit,vde_high_mm_per_visit,"
+    "front_speed_low_mm_per_visit,front_speed_high_mm_per_visit,warnings"
 )
 NO_ENDS = "," * 13  # within_error, twelve ends, and none of them known
+SPEED_ENDS = "0.500,2.000,"
 
 
 def registration(quality=1.0, good=True, note=""):
@@ -56,7 +59,7 @@ def registration(quality=1.0, good=True, note=""):
 
 def report(volumes=(4000.0, 8000.0, 4000.0), days=(0, 100, 200), dated=True, speeds=None, **extra):
     count = len(volumes)
-    speeds = [None] + [1.25] * (count - 1) if speeds is None else speeds
+    speeds = [None] + [Interval(1.25, 0.5, 2.0)] * (count - 1) if speeds is None else speeds
     registrations = extra.pop("registrations", [registration()] * count)
     return build_report("patient-1", days, dated, volumes, speeds, registrations, **extra)
 
@@ -83,9 +86,9 @@ def test_csv_of_a_dated_patient():
     lines = visits_csv(report(registrations=[registration(), registration(0.9), registration(0.91234)]))
     assert lines.splitlines() == [
         DATED_HEADER,
-        f"1,0,4000.0,,,,,,1.000,,,,,{NO_ENDS}",
-        f"2,100,8000.0,100.00,0.0069315,100.0,18.987,1.250,0.900,,,100.00,100.00,{NO_ENDS}",
-        f"3,200,4000.0,-50.00,-0.0069315,-100.0,-18.987,1.250,0.912,,,0.00,0.00,{NO_ENDS}",
+        f"1,0,4000.0,,,,,,1.000,,,,,{NO_ENDS},,",
+        f"2,100,8000.0,100.00,0.0069315,100.0,18.987,1.250,0.900,,,100.00,100.00,{NO_ENDS}{SPEED_ENDS}",
+        f"3,200,4000.0,-50.00,-0.0069315,-100.0,-18.987,1.250,0.912,,,0.00,0.00,{NO_ENDS}{SPEED_ENDS}",
     ]
     assert lines.endswith("\n")
 
@@ -94,8 +97,8 @@ def test_an_undated_patient_has_growth_per_visit_and_no_day():
     undated = report((4000.0, 8000.0), (0, 1), dated=False)
     assert visits_csv(undated).splitlines() == [
         UNDATED_HEADER,
-        f"1,,4000.0,,,,,,1.000,,,,,{NO_ENDS}",
-        f"2,,8000.0,100.00,0.6931472,1.0,5.198,1.250,1.000,,,100.00,100.00,{NO_ENDS}",
+        f"1,,4000.0,,,,,,1.000,,,,,{NO_ENDS},,",
+        f"2,,8000.0,100.00,0.6931472,1.0,5.198,1.250,1.000,,,100.00,100.00,{NO_ENDS}{SPEED_ENDS}",
     ]
     assert undated.warnings == (NO_DATES,)
     assert visit_table(undated)[1] == [
@@ -105,8 +108,15 @@ def test_an_undated_patient_has_growth_per_visit_and_no_day():
     assert not any(unit in name for name in names for unit in ("day", "month", "year"))
 
 
+def test_the_viewers_table_has_the_interval_of_the_speed():
+    assert [row[5] for row in visit_table(report(), intervals=True)] == ["", *["+1.25 mm/month (+0.50 to +2.00)"] * 2]
+    assert [row[5] for row in visit_table(report())] == ["", *["+1.25 mm/month"] * 2]
+
+
 def test_table_for_the_terminal():
-    rows = visit_table(report((4000.0, 8000.0, 8000.0, 0.0), (0, 100, 200, 300), speeds=[None, 1.25, 0.001, None]))
+    rows = visit_table(
+        report((4000.0, 8000.0, 8000.0, 0.0), (0, 100, 200, 300), speeds=[None, Interval(1.25), Interval(0.001), None])
+    )
     assert rows == [
         ["1", "0", "4.00", "", "", ""],
         ["2", "100", "8.00", "+100.0", "+0.69 %/day (doubling in 100 days)", "+1.25 mm/month"],
@@ -119,7 +129,7 @@ def test_table_for_the_terminal():
 
 def test_one_visit_has_a_volume_and_says_that_growth_is_missing():
     single = report((4000.0,), (0,), registrations=[registration(math.nan, good=False)])
-    assert visits_csv(single).splitlines()[1] == f"1,0,4000.0,,,,,,,,,,,{NO_ENDS}"
+    assert visits_csv(single).splitlines()[1] == f"1,0,4000.0,,,,,,,,,,,{NO_ENDS},,"
     assert single.warnings == (ONE_VISIT,)
     assert single.visits[0]["warnings"] == ()  # nothing to register
     assert single.provenance["summary"]["sgr_per_day"] is None
@@ -148,7 +158,7 @@ def warnings_of(number, **changes):
             {"registrations": [registration(), registration(0.3, False, "few voxels"), registration()]},
             "few voxels",
         ),
-        (2, {"speeds": [None, math.nan, 1.0]}, "No front speed"),
+        (2, {"speeds": [None, None, Interval(1.0)]}, "No front speed"),
         (1, {"visit_warnings": [("t2 is missing",), (), ()]}, "t2 is missing"),
     ],
 )
@@ -170,7 +180,7 @@ def test_no_caution_beyond_its_limit(changes):
 
 
 def test_undefined_numbers_of_an_empty_visit_are_empty_never_infinite():
-    back = report((4000.0, 0.0, 4000.0), speeds=[None, math.nan, None])
+    back = report((4000.0, 0.0, 4000.0), speeds=[None] * 3)
     assert visits_csv(back).splitlines()[2].startswith("2,100,0.0,-100.00,,,,,1.000,")
     assert visits_csv(back).splitlines()[3].startswith("3,200,4000.0,,,,,,1.000,")
     assert back.provenance["summary"]["sgr_per_day"] is None
@@ -306,7 +316,9 @@ def lesion_report(*courses, **extra):
 
 
 def test_one_row_per_visit_and_lesion():
-    grown = lesion_course(("baseline", "persistent", "persistent"), (12, 16, 14), speeds=(None, 1.25, -0.5))
+    grown = lesion_course(
+        ("baseline", "persistent", "persistent"), (12, 16, 14), speeds=(None, Interval(1.25, 0.5, 2.0), Interval(-0.5))
+    )
     new = lesion_course(("absent", "new", "vanished"), (None, 8, None), 2)
     rows = lesion_report(grown, new).lesions
     assert [(r["visit"], r["lesion"]) for r in rows] == [(1, 1), (1, 2), (2, 1), (2, 2), (3, 1), (3, 2)]
@@ -317,6 +329,7 @@ def test_one_row_per_visit_and_lesion():
     assert second["change_from_baseline_percent"] == pytest.approx(100 * ((16 / 12) ** 3 - 1))
     assert second["longest_axial_low_mm"] < second["longest_axial_mm"] < second["longest_axial_high_mm"]
     assert (second["front_speed_mm_per_month"], second["match_confidence"]) == (1.25, 0.9)
+    assert (second["front_speed_low_mm_per_month"], second["front_speed_high_mm_per_month"]) == (0.5, 2.0)
     assert rows[1]["volume_mm3"] == 0  # not there yet
     assert (gone["volume_mm3"], gone["volume_change_percent"], gone["longest_axial_mm"]) == (0, -100, None)
     assert gone["change_from_baseline_percent"] is None  # it was not there at the baseline

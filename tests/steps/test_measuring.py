@@ -36,12 +36,24 @@ def test_each_lesion_has_its_own_sizes_and_their_sum_is_the_total():
 def test_each_front_has_its_own_speed_and_only_what_moved_is_reliable():
     found = returned(measure(*patient([both(8, 8), both(14, 8)])))
     fast, still = (one.front_speeds[1] for one in found.lesions)
-    assert fast == pytest.approx(6 / 60 * 30.44, rel=0.2)
-    assert still == pytest.approx(0, abs=0.1)
+    assert fast.low < 6 / 60 * 30.44 < fast.high
+    assert fast.value == pytest.approx(6 / 60 * 30.44, rel=0.1)
+    assert still.low < 0 < still.high and still.value == pytest.approx(0, abs=0.02)
+    assert fast.high - fast.low == pytest.approx(still.high - still.low)  # one error of either boundary
     reliable, growth = found.maps.reliable[1], found.maps.growth[1]
     near_two = ball(GRID, TWO, 12) > 0
     assert not reliable[near_two].any()
     assert reliable[np.isfinite(growth) & ~near_two].mean() > 0.5
+
+
+def test_a_lesion_that_came_out_of_another_has_a_speed_without_an_interval():
+    near = (38.0, 30.0, 28.0)
+    joined = ball(GRID, ONE, 9) | ball(GRID, near, 8)
+    apart = ball(GRID, ONE, 6) | ball(GRID, near, 5)
+    found = returned(measure(*patient([joined, apart]), links=[Link(2, near, 2)]))
+    stays, child = (one.front_speeds[1] for one in found.lesions)
+    assert stays.value < 0 and stays.low < stays.value < stays.high
+    assert child.value < 0 and child.low is None and child.high is None
 
 
 def test_nothing_is_reliable_at_a_badly_registered_visit():
@@ -49,6 +61,8 @@ def test_nothing_is_reliable_at_a_badly_registered_visit():
     found = returned(measure(*patient([both(8, 0), both(14, 0)], registrations=poor)))
     assert np.isfinite(found.maps.growth[1]).any()
     assert not found.maps.reliable.any()
+    speed = found.lesions[0].front_speeds[1]
+    assert speed.value > 2 and speed.low is None and speed.high is None
 
 
 def test_log_growth_is_made_when_asked_for():

@@ -20,6 +20,7 @@ from napari_convlstm_tumor.edit.case import CORRECTED, Case, Mask, case_of
 from napari_convlstm_tumor.edit.near import Box, cropped, painted_visit, reach, widened
 from napari_convlstm_tumor.errors import InputError
 from napari_convlstm_tumor.io.links import Link, links_text
+from napari_convlstm_tumor.measure.front import FrontMotion
 from napari_convlstm_tumor.measure.growth import front_speed
 from napari_convlstm_tumor.measure.lesions import Tracking, track
 from napari_convlstm_tumor.measure.maps import log_growth, reliable_speed
@@ -55,6 +56,7 @@ class Numbers:
         self._labels: npt.NDArray[np.uint16] = np.zeros_like(analysis.masks, dtype=np.uint16)
         self._lesions = np.zeros_like(self._labels)
         self._sds: list[float] = []
+        self._fronts: dict[int, FrontMotion] = {}  # by voxels of the whole grid
         self._stale = set(range(1, len(analysis.days))) if analysis.reliable is None else set()
         self._measured: Measured | None = None
         self._take({t: analysis.prediction.probability[t] for t in corrected}, frozenset(corrected), self.links)
@@ -173,9 +175,13 @@ class Numbers:
         for t in range(1, len(sds)):
             if t in self._stale or (self._sds and self._sds[t - 1 : t + 1] != sds[t - 1 : t + 1]):
                 self._map_pair(t, aligned, prediction, sds, box)
+            if t in self._stale or t not in self._fronts:
+                front = measuring.front_of_pair(aligned, prediction, self._visits, t)
+                self._fronts[t] = front.shifted([s.start for s in box])
         self._sds = sds
         self._stale.clear()
-        return self._maps((slice(None), *box))
+        near = {t: front.shifted([-s.start for s in box]) for t, front in self._fronts.items()}
+        return replace(self._maps((slice(None), *box)), fronts=near)
 
     def _map_pair(self, t: int, aligned: AlignedSeries, prediction: Prediction, sds: Sequence[float], box: Box) -> None:
         if not (aligned.inside[t - 1] & aligned.inside[t]).all():  # distances then run through the whole grid
@@ -195,6 +201,7 @@ class Numbers:
         return measuring.Maps(
             now.growth[at],
             now.reliable[at],
+            self._fronts,
             None if now.log_growth is None else now.log_growth[at],
             None if now.log_growth_reliable is None else now.log_growth_reliable[at],
         )

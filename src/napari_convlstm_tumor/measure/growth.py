@@ -29,7 +29,6 @@ from napari_convlstm_tumor.measure.distance import (
     tumor_box,
 )
 from napari_convlstm_tumor.series import DAYS_PER_MONTH
-from napari_convlstm_tumor.volume import FloatArray
 
 DAYS_PER_YEAR = 365.25
 # (check) Mean tumor diameter as (2 V)^(1/3), after Pallud 2013; recalled, not read. Of a sphere it
@@ -208,31 +207,15 @@ def front_speed(
     return speed
 
 
-def median_front_speed(speed: FloatVolume, mask_after: npt.NDArray[Any], spacing_mm: Sequence[float]) -> float | None:
-    """Median of ``speed`` over the front of the later mask, every voxel weighted by the boundary it touches.
-
-    None where that front has no speed: an empty mask, or only new lesions. At slow growth a voxel is coarse:
-    on spheres growing at 0.05 mm/day the error can reach a quarter, so it belongs beside the volume's rate.
-    """
-    values, areas = _on_front(speed, mask_after, spacing_mm)
-    if not values.size:
-        return None
-    order = np.argsort(values)
-    covered = np.cumsum(areas[order])
-    return float(values[order][np.searchsorted(covered, covered[-1] / 2)])
-
-
 def mean_front_speed(speed: FloatVolume, mask_after: npt.NDArray[Any], spacing_mm: Sequence[float]) -> float | None:
-    """Mean of ``speed`` over the front of the later mask, weighted and undefined as in median_front_speed."""
-    values, areas = _on_front(speed, mask_after, spacing_mm)
-    return float(np.average(values, weights=areas)) if values.size else None
+    """Mean of ``speed`` over the front of the later mask, every voxel weighted by the boundary it touches.
 
-
-def _on_front(speed: FloatVolume, mask: npt.NDArray[Any], spacing_mm: Sequence[float]) -> tuple[FloatArray, FloatArray]:
-    """Known speeds at the boundary of the mask, and the boundary in mm2 that each of them stands for."""
-    area = front_area_mm2(mask, spacing_mm)
+    None where that front has no speed: an empty mask, or only new lesions. The median, finer than a voxel and with its
+    error, is in measure/front.
+    """
+    area = front_area_mm2(mask_after, spacing_mm)
     known = (area > 0) & np.isfinite(speed)
-    return speed[known].astype(np.float64), area[known].astype(np.float64)
+    return float(np.average(speed[known].astype(np.float64), weights=area[known])) if known.any() else None
 
 
 def _front_moved_mm(

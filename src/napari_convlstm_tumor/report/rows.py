@@ -40,6 +40,8 @@ _GROWTH_ENDS = (
     "vdt_high_days",
     "vde_low_mm_per_year",
     "vde_high_mm_per_year",
+    "front_speed_low_mm_per_month",
+    "front_speed_high_mm_per_month",
 )
 _SIZE_ENDS = (
     "longest_axial_low_mm",
@@ -107,6 +109,8 @@ UNDATED_NAMES = {
     "vde_low_mm_per_year": "vde_low_mm_per_visit",
     "vde_high_mm_per_year": "vde_high_mm_per_visit",
     "front_speed_mm_per_month": "front_speed_mm_per_visit",
+    "front_speed_low_mm_per_month": "front_speed_low_mm_per_visit",
+    "front_speed_high_mm_per_month": "front_speed_high_mm_per_visit",
 }
 Row = dict[str, Any]
 
@@ -115,13 +119,13 @@ Row = dict[str, Any]
 class LesionCourse:
     """One lesion over T visits: how it was followed, its sizes on each visit's own voxels, the speed of its front.
 
-    sizes: None where there is nothing of it. front_speeds: since the visit before, None where undefined. cut: where it
-    reaches the end of the image. warnings: per visit, what is already known.
+    sizes: None where there is nothing of it. front_speeds: medians since the visit before, in mm/month (mm/visit when
+    not dated), None where undefined. cut: where it reaches the end of the image. warnings: per visit, what is known.
     """
 
     lesion: Lesion
     sizes: tuple[LesionSize | None, ...]
-    front_speeds: tuple[float | None, ...]
+    front_speeds: tuple[Interval | None, ...]
     cut: tuple[bool, ...]
     warnings: tuple[tuple[str, ...], ...]
 
@@ -197,7 +201,7 @@ def build_report(
     days: Sequence[int],
     dated: bool,
     volumes_mm3: Sequence[float],
-    front_speeds: Sequence[float | None],
+    front_speeds: Sequence[Interval | None],
     registrations: Sequence[Registration],
     *,
     sizes: Sequence[Size | None] | None = None,
@@ -214,8 +218,8 @@ def build_report(
     """Rows, warnings and summary of one patient from what was measured at each of its T visits.
 
     days: (T,) rising; positions 0, 1, 2 when not ``dated``. volumes_mm3: (T,) on each visit's native grid.
-    front_speeds: (T,) median speed since the visit before in mm/month (mm/visit when not dated); None or NaN
-    where undefined, as at the first visit. sizes: the same volumes with their errors; without them nothing has an
+    front_speeds: (T,) median speed since the visit before in mm/month (mm/visit when not dated); None where
+    undefined, as at the first visit. sizes: the same volumes with their errors; without them nothing has an
     interval. baseline: 0-based visit that changes are counted from. touches_edge: (T,) True where the tumor reaches
     the end of the image. visit_warnings, warnings: sentences that are already known, of a visit and of the patient.
 
@@ -278,13 +282,13 @@ def _without_errors(volumes_mm3: Sequence[float]) -> list[Size | None]:
 # ---- rows ----
 
 
-def _visit_row(k: int, course: Course, speed: float | None, registration: Registration) -> Row:
+def _visit_row(k: int, course: Course, speed: Interval | None, registration: Registration) -> Row:
     return {
         "visit": k + 1,
         "day": int(course.days[k]) if course.dated else None,
         **_volume(k, course),
         **_growth(k, course),
-        "front_speed_mm_per_month": _finite(speed) if k else None,
+        **_spread("front_speed", "mm_per_month", speed if k else None),
         "registration_quality": _finite(registration.quality),
     }
 
@@ -314,7 +318,7 @@ def _lesion_row(k: int, one: LesionCourse, course: Course) -> Row:
         "state": lesion.states[k],
         **_volume(k, course),
         **_growth(k, course),
-        "front_speed_mm_per_month": _finite(one.front_speeds[k]),
+        **_spread("front_speed", "mm_per_month", one.front_speeds[k]),
         "match_confidence": lesion.confidences[k],
     }
     if size is not None:

@@ -171,7 +171,7 @@ def _plain(value: Any) -> Any:
 
 
 def visit_table(report: Report, intervals: bool = False) -> list[list[str]]:
-    """Rows of text under TABLE_HEADER; every rate with its unit. intervals: also that of the volume."""
+    """Rows of text under TABLE_HEADER; every rate with its unit. intervals: also those of volume and speed."""
     dated = "sgr_per_visit" not in report.visits[0]
     return [_visit_cells(_dated_names(row), dated, intervals) for row in report.visits]
 
@@ -206,14 +206,21 @@ def _visit_cells(row: Row, dated: bool, intervals: bool) -> list[str]:
     cells = [str(row["visit"]), day, _volume_cell(row, intervals)]
     if row["visit"] == 1:
         return [*cells, "", "", ""]
-    speed = row["front_speed_mm_per_month"]
-    per_month = "mm/month" if dated else "mm/visit"
     return [
         *cells,
         _percent(row["volume_change_percent"]),
         _growth_cell(row, dated),
-        UNDEFINED if speed is None else f"{_signed(speed, 2)} {per_month}",
+        _speed_cell(row, dated, intervals),
     ]
+
+
+def _speed_cell(row: Row, dated: bool, interval: bool) -> str:
+    """Such as "+1.25 mm/month (+0.50 to +2.00)": the median with its 95 % interval."""
+    speed, low, high = (row.get(f"front_speed_{name}mm_per_month") for name in ("", "low_", "high_"))
+    if speed is None:
+        return UNDEFINED
+    text = f"{_signed(speed, 2)} {'mm/month' if dated else 'mm/visit'}"
+    return text if not interval or low is None or high is None else f"{text} ({_signed(low, 2)} to {_signed(high, 2)})"
 
 
 def _lesion_cells(row: Row) -> list[str]:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from napari_convlstm_tumor.io.links import Link
-from napari_convlstm_tumor.measure.growth import front_speed, median_front_speed, volume_mm3
+from napari_convlstm_tumor.measure.front import FrontMotion, front_motion
+from napari_convlstm_tumor.measure.growth import front_speed, volume_mm3
 from napari_convlstm_tumor.measure.lesion_story import Event
 from napari_convlstm_tumor.measure.lesions import Tracking, track
 from napari_convlstm_tumor.measure.maps import VisitPair, log_growth, reliable_speed
 from napari_convlstm_tumor.measure.uncertainty import (
     BOUNDARY_SD_MM,
+    Interval,
     LesionSize,
     Size,
     measure_lesion,
@@ -24,7 +25,7 @@ from napari_convlstm_tumor.measure.uncertainty import (
 )
 from napari_convlstm_tumor.report import cautions
 from napari_convlstm_tumor.report.rows import LesionCourse
-from napari_convlstm_tumor.series import AlignedSeries, FloatVolume, Prediction, Series
+from napari_convlstm_tumor.series import DAYS_PER_MONTH, AlignedSeries, FloatVolume, Prediction, Series
 from napari_convlstm_tumor.steps.native import NativeVisit, native_labels, native_visit, tracking_mask
 from napari_convlstm_tumor.volume import Grid, Volume
 
@@ -37,10 +38,14 @@ Labels = npt.NDArray[np.uint16]
 
 @dataclass(frozen=True, eq=False)
 class Maps:
-    """Growth maps (T, I, J, K) and where they can be trusted; nothing at the first visit. See Analysis."""
+    """Growth maps (T, I, J, K) and where they can be trusted; nothing at the first visit. See Analysis.
+
+    fronts: how the front moved since the visit before, by 0-based visit from the second on.
+    """
 
     growth: FloatVolume
     reliable: npt.NDArray[np.bool_]
+    fronts: Mapping[int, FrontMotion]
     log_growth: FloatVolume | None
     log_growth_reliable: npt.NDArray[np.bool_] | None
 
@@ -58,7 +63,7 @@ class Measured:
     native_masks: tuple[Volume, ...]
     native_labels: tuple[Volume, ...]
     totals: tuple[Size | None, ...]
-    front_speeds: tuple[float | None, ...]
+    front_speeds: tuple[Interval | None, ...]
     lesions: tuple[LesionCourse, ...]
     events: tuple[dict[str, Any], ...]
     cut: tuple[bool, ...]
@@ -91,7 +96,7 @@ def measure(
     for t, visit in enumerate(visits):
         found.append(measure_visit(visit, tracking.labels[t], aligned, t))
         yield NATIVE_ENDS + (SIZES_END - NATIVE_ENDS) * (t + 1) / count
-    maps = yield from _maps(aligned, prediction, [v.boundary_sd_mm for v in found], with_log_growth)
+    maps = yield from _maps(aligned, prediction, visits, found, with_log_growth)
     return together(visits, found, tracking, maps, aligned, prediction)
 
 
@@ -104,7 +109,7 @@ def together(
     prediction: Prediction,
 ) -> Measured:
     """All that was measured of visits and pairs of visits, as one; ``found`` are the sizes of each visit."""
-    spacing, count = aligned.grid.spacing_mm, range(len(visits))
+    count = range(len(visits))
     labels = np.stack([np.where(prediction.mask(t), tracking.labels[t], 0) for t in count])
     return Measured(
         maps=maps,
@@ -112,8 +117,8 @@ def together(
         native_masks=tuple(v.mask for v in visits),
         native_labels=tuple(Volume(f.native_labels, v.mask.grid) for v, f in zip(visits, found, strict=True)),
         totals=tuple(f.total for f in found),
-        front_speeds=tuple(median_front_speed(maps.growth[t], prediction.mask(t), spacing) for t in count),
-        lesions=_courses(found, tracking, labels, maps.growth, aligned),
+        front_speeds=tuple(_front_speed(maps.fronts, found, aligned, t) for t in count),
+        lesions=_courses(found, tracking, labels, maps.fronts, aligned),
         events=tuple(asdict(event) for event in tracking.events),
         cut=tuple(bool(f.cut) for f in found),
         warnings=tuple((*_visit_warnings(v), *_uncovered(tracking, t)) for t, v in enumerate(visits)),
@@ -142,6 +147,13 @@ class VisitSizes:
     def boundary_sd_mm(self) -> float:
         """Repeat error of the boundary: that of the least sure lesion."""
         return max((s.boundary_sd_mm for s in self.lesions.values()), default=BOUNDARY_SD_MM)
+
+    def boundary_sd_of(self, lesion: int | None) -> float | None:
+        """The same of one lesion, None where it is not there; of the whole tumor for None."""
+        if lesion is None:
+            return self.boundary_sd_mm
+        size = self.lesions.get(lesion)
+        return None if size is None else size.boundary_sd_mm
 
 
 def measure_visit(visit: NativeVisit, labels: Labels, aligned: AlignedSeries, t: int) -> VisitSizes:
@@ -211,15 +223,21 @@ def _uncovered(tracking: Tracking, t: int) -> list[str]:
 
 
 def _courses(
-    found: Sequence[VisitSizes], tracking: Tracking, labels: Labels, growth: FloatVolume, aligned: AlignedSeries
+    found: Sequence[VisitSizes],
+    tracking: Tracking,
+    labels: Labels,
+    fronts: Mapping[int, FrontMotion],
+    aligned: AlignedSeries,
 ) -> tuple[LesionCourse, ...]:
-    speeds = [_front_speeds(labels[t], growth[t], aligned.grid.spacing_mm) for t in range(len(found))]
+    pieces = {t: labels[(t, *front.voxels.T)] for t, front in fronts.items()}
     mergers = [e for e in tracking.events if e.kind == "merged" and len(e.lesions) > 1]
     return tuple(
         LesionCourse(
             lesion=one,
             sizes=tuple(f.lesions.get(one.id) for f in found),
-            front_speeds=tuple(s.get(one.id) for s in speeds),
+            front_speeds=tuple(
+                _front_speed(fronts, found, aligned, t, one.id, pieces.get(t)) for t in range(len(found))
+            ),
             cut=tuple(one.id in f.cut for f in found),
             warnings=tuple(_merged(mergers, one.id, t) for t in range(len(found))),
         )
@@ -233,38 +251,53 @@ def _merged(mergers: Sequence[Event], lesion: int, t: int) -> tuple[str, ...]:
     return tuple(cautions.of_merger(lesion, e.lesions[1:], e.visit) for e in own)
 
 
-def _front_speeds(labels: Labels, growth: FloatVolume, spacing_mm: tuple[float, float, float]) -> dict[int, float]:
-    """Median front speed by lesion; none where no front was followed."""
-    found: dict[int, float] = {}
-    for n, box in enumerate(ndimage.find_objects(labels), start=1):
-        if box is None:
-            continue
-        around = tuple(slice(max(0, s.start - 1), s.stop + 1) for s in box)
-        speed = median_front_speed(growth[around], labels[around] == n, spacing_mm)
-        if speed is not None:
-            found[n] = speed
-    return found
+def _front_speed(
+    fronts: Mapping[int, FrontMotion],
+    found: Sequence[VisitSizes],
+    aligned: AlignedSeries,
+    t: int,
+    lesion: int | None = None,
+    pieces: Labels | None = None,
+) -> Interval | None:
+    """Median speed since the visit before t, of all tumor or of a lesion, to which ``pieces`` (N,) of the front belong.
+
+    None where no front was followed. No interval where a visit is registered badly, nor for a lesion that was not there
+    before: it came out of another one, and that distance has other errors.
+    """
+    front = fronts.get(t)
+    if front is None:
+        return None
+    sds = [found[v].boundary_sd_of(lesion) if aligned.registrations[v].good else None for v in (t - 1, t)]
+    among = None if pieces is None else pieces == lesion
+    days = aligned.days[t] - aligned.days[t - 1]
+    return front.median_speed(days / DAYS_PER_MONTH if aligned.dated else days, sds, among)
 
 
 # ---- maps ----
 
 
 def _maps(
-    aligned: AlignedSeries, prediction: Prediction, boundary_sds: Sequence[float], with_log_growth: bool
+    aligned: AlignedSeries,
+    prediction: Prediction,
+    visits: Sequence[NativeVisit],
+    found: Sequence[VisitSizes],
+    with_log_growth: bool,
 ) -> Generator[float, None, Maps]:
     """Front speed since the visit before, and on request log-growth, each with where it is reliable."""
     shape, count = prediction.probability.shape, len(aligned.days)
     growth = np.full(shape, np.nan, dtype=np.float32)
     reliable = np.zeros(shape, dtype=bool)
     log_map, log_reliable = (growth.copy(), reliable.copy()) if with_log_growth else (None, None)
+    boundary_sds, fronts = [f.boundary_sd_mm for f in found], {}
     for t in range(1, count):
         pair = pair_of_visits(aligned, prediction, boundary_sds, t)
         growth[t] = front_speed(pair.before, pair.after, pair.spacing_mm, pair.days, pair.valid, aligned.dated)
         reliable[t] = reliable_speed(growth[t], pair)
+        fronts[t] = front_of_pair(aligned, prediction, visits, t)
         if log_map is not None and log_reliable is not None:
             log_map[t], log_reliable[t] = log_growth(pair)
         yield SIZES_END + (1 - SIZES_END) * t / count
-    return Maps(growth, reliable, log_map, log_reliable)
+    return Maps(growth, reliable, fronts, log_map, log_reliable)
 
 
 def pair_of_visits(aligned: AlignedSeries, prediction: Prediction, boundary_sds: Sequence[float], t: int) -> VisitPair:
@@ -279,3 +312,13 @@ def pair_of_visits(aligned: AlignedSeries, prediction: Prediction, boundary_sds:
         boundary_sds_mm=(boundary_sds[t - 1], boundary_sds[t]),
         registered=aligned.registrations[t - 1].good and aligned.registrations[t].good,
     )
+
+
+def front_of_pair(
+    aligned: AlignedSeries, prediction: Prediction, visits: Mapping[int, NativeVisit] | Sequence[NativeVisit], t: int
+) -> FrontMotion:
+    """How the front moved from visit t - 1 to t on the common grid."""
+    chance = prediction.probability
+    valid = aligned.inside[t - 1] & aligned.inside[t]
+    given = (visits[t - 1].given, visits[t].given)
+    return front_motion(chance[t - 1], chance[t], aligned.grid.spacing_mm, valid, given)

@@ -13,12 +13,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from napari_convlstm_tumor.training.anatomy import Anatomy
+from napari_convlstm_tumor.volume import FloatArray
 
 # The lesion spans this many voxels of a crop: the working grid of model/scale follows the size of the lesion.
 SPAN_VOXELS = (6.0, 44.0)
 SPACING_MM = (0.8, 5.5)
-# Without a prompt a crop shows about a whole head.
-HEAD_CROP, HEAD_SPACING_MM = (64, 80, 48), (2.4, 3.4)
+# The first look after a click shows about a whole head. Without a prompt a half of the crops does, the others show a
+# part of it at a finer resolution, as automatic mode looks for small tumors (model/looks).
+HEAD_CROP, HEAD_SPACING_MM, SEARCH_SPACING_MM = (64, 80, 48), (2.4, 3.4), (1.8, 2.4)
 # From this spacing on, samples are read from anatomies at half the resolution: averaged, and quick.
 COARSE = 1.7
 THICK_MM = 2.0  # an image with slices from here on keeps them thick
@@ -73,12 +75,27 @@ def _sized(in_plane: float, through: float, average: int, rng: np.random.Generat
     return crop, (in_plane, in_plane, through), average
 
 
-def head_crop(rng: np.random.Generator) -> Crop:
-    """A whole head, coarse; with slices of up to 6.5 mm now and then."""
-    spacing = float(rng.uniform(*HEAD_SPACING_MM))
+def head_crop(rng: np.random.Generator, search: bool = False) -> Crop:
+    """A whole head, coarse; with slices of up to 6.5 mm now and then. search: or a part of it, finer."""
+    finer = search and rng.random() < 0.5
+    spacing = float(rng.uniform(*(SEARCH_SPACING_MM if finer else HEAD_SPACING_MM)))
     if rng.random() < 0.3:
         return (64, 80, 32), (spacing, spacing, float(rng.uniform(4, 6.5))), 1
     return HEAD_CROP, (spacing, spacing, spacing * float(rng.uniform(0.95, 1.15))), 1
+
+
+def away_from(
+    lesion_mm: FloatArray | None, half_mm: FloatArray, whole_mm: FloatArray, rng: np.random.Generator
+) -> FloatArray:
+    """Middle (mm) of a crop that has a lesion anywhere, now and then beyond its border; anywhere without a lesion."""
+    away = rng.uniform(-1, 1, 3)
+    return (away + 1) / 2 * whole_mm if lesion_mm is None else lesion_mm + away * half_mm
+
+
+def in_view(middle_mm: FloatArray, half_mm: FloatArray, whole_mm: FloatArray) -> FloatArray:
+    """The middle of a crop of half sizes ``half_mm`` moved so that it leaves as little as possible of the image."""
+    moved = np.clip(middle_mm, half_mm, np.maximum(whole_mm - half_mm, half_mm))
+    return np.where(2 * half_mm >= whole_mm, whole_mm / 2, moved)
 
 
 def crop_points(

@@ -17,11 +17,13 @@ from napari_convlstm_tumor.training import simulate
 from napari_convlstm_tumor.training.anatomy import AIR, Anatomy
 from napari_convlstm_tumor.training.crops import (
     COARSE,
+    away_from,
     crop_points,
     draw_crop,
     grid_step,
     half,
     head_crop,
+    in_view,
     sample_at,
     within,
 )
@@ -148,7 +150,7 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
         seed = np.argwhere(arrival[0] < 3)
         centre = torch.from_numpy(seed[int(rng.integers(len(seed)))]).float()
         if mode == "none":
-            crop, spacing, average = head_crop(rng)
+            crop, spacing, average = head_crop(rng, search=True)
         else:
             extent = max(2.0 * float(course.radii_mm[0].max()), 4.0)
             crop, spacing, average = draw_crop(extent, rng)
@@ -160,8 +162,9 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
             start = [w.start / 2 for w in field.window]
             centre = centre + torch.tensor(start)
             if mode == "none":
-                middle = torch.tensor([(n - 1) / 2 for n in scene.arrival.shape[1:]])
-                centre = middle + torch.from_numpy(rng.normal(0, 6, 3)).float()
+                half_mm, whole_mm = np.array(crop) * spacing / 2, np.array(scene.arrival.shape[1:]) * native
+                middle = in_view(away_from(centre.numpy() * native, half_mm, whole_mm, rng), half_mm, whole_mm)
+                centre = torch.from_numpy(middle / native + rng.normal(0, 6, 3)).float()
         else:
             scene, native = simulate.scene_of(anatomy, arrival, field.window), anatomy.spacing_mm
         points = crop_points(crop, spacing, average, centre, native, rng)

@@ -33,7 +33,15 @@ from napari_convlstm_tumor.series import MODALITIES, AlignedSeries, PatientFiles
 from napari_convlstm_tumor.settings import Settings
 from napari_convlstm_tumor.training import leakage, simulate
 from napari_convlstm_tumor.training.anatomy import AIR
-from napari_convlstm_tumor.training.crops import COARSE, crop_points, draw_crop, head_crop, sample_at
+from napari_convlstm_tumor.training.crops import (
+    COARSE,
+    away_from,
+    crop_points,
+    draw_crop,
+    head_crop,
+    in_view,
+    sample_at,
+)
 from napari_convlstm_tumor.training.dataset import Stage
 from napari_convlstm_tumor.training.sequences import PROMPT_MODES, WHOLE_TUMOR, distances, sequence_of, with_prompts
 from napari_convlstm_tumor.training.testsets import result_of
@@ -310,20 +318,17 @@ def _draw_points(
     extent_mm = float(np.mean(extent * native))
     wide = mode.startswith("click") and extent_mm >= SMALLEST_WIDE_MM and rng.random() < WIDE_SHARE
     if mode == "none" or wide:
-        size, spacing, average = head_crop(rng)
-        middle = _in_view(middle, np.array(size) * spacing / 2, np.array(lesion.shape) * native)
-        middle = middle + rng.normal(0, WIDE_SPREAD_MM, 3)
+        size, spacing, average = head_crop(rng, search=mode == "none")
+        half, whole = np.array(size) * spacing / 2, np.array(lesion.shape) * native
+        if mode == "none":
+            middle = away_from(middle if lesion.any() else None, half, whole, rng)
+        middle = in_view(middle, half, whole) + rng.normal(0, WIDE_SPREAD_MM, 3)
     else:
         size, spacing, average = draw_crop(extent_mm, rng, patient.spacing_mm[0])
         middle = middle + rng.normal(0, CENTRE_SPREAD, 3) * extent * native
     level = sum(spacing[0] > COARSE * s[0] for s in patient.spacing_mm[: LEVELS - 1])
     centre = torch.from_numpy(middle / np.array(patient.spacing_mm[level]) - 0.5).float()
     return crop_points(size, spacing, average, centre, patient.spacing_mm[level], rng), spacing, average, level
-
-
-def _in_view(middle: FloatArray, half: FloatArray, whole: FloatArray) -> FloatArray:
-    """The middle (mm) of a crop of half sizes ``half`` moved so that it leaves as little as possible of the image."""
-    return np.where(2 * half >= whole, whole / 2, np.clip(middle, half, np.maximum(whole - half, half)))
 
 
 def _followed(masks: Tensor, meant: Tensor, spacing_mm: Spacing) -> Tensor:
