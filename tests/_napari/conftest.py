@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from napari_convlstm_tumor.measure.uncertainty import Interval
 from napari_convlstm_tumor.pipeline import Analysis
 from napari_convlstm_tumor.report.tables import build_report
 from napari_convlstm_tumor.series import Prediction, Registration
@@ -53,8 +54,8 @@ def make_analysis(days=DAYS, dated=True, affine=AFFINE, forecast=True) -> Analys
         growth[t][masks[t] < masks[t - 1]] = -1.0
     registrations = tuple(Registration(np.eye(4), quality, quality > 0.6) for quality in (1.0, 0.97, 0.47)[: len(days)])
     report = build_report(
-        "HAND-01", days, dated, [float(m.sum() * grid.voxel_mm3) for m in masks], [None, 1.5, 1.8][: len(days)],
-        registrations,
+        "HAND-01", days, dated, [float(m.sum() * grid.voxel_mm3) for m in masks],
+        [None, Interval(1.5, 0.6, 2.4), Interval(1.8)][: len(days)], registrations,
     )  # fmt: skip
     later = ball(grid, middle, 12.0).astype(np.float32) if forecast else None
     prediction = Prediction(masks.astype(np.float32), days, grid, "made by hand", later, days[-1] + 56)
