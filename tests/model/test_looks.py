@@ -89,6 +89,15 @@ def test_a_lesion_that_runs_out_of_the_look_is_looked_at_again():
     assert looks.next_look(look, grid, found_in(look, (16, 16, 16), (42, 42, 42)), []) is None
 
 
+def test_without_a_prompt_everything_is_looked_at_finely_and_coarsely():
+    grid = grid_of((200, 200, 200), (1.0, 1.0, 1.0))
+    fine, coarse = looks.search_looks(grid)
+    assert looks.look_grid(fine, grid).spacing_mm == pytest.approx((2.2, 2.2, 2.2), abs=0.01)
+    assert coarse == looks.first_look(grid)
+    thick = grid_of((40, 40, 20), (3.0, 3.0, 6.0))
+    assert looks.search_looks(thick) == [looks.first_look(thick)]  # no finer one than the voxels themselves
+
+
 def test_where_a_click_shows_nothing_it_is_looked_at_closely():
     grid = grid_of((200, 200, 200), (1.0, 1.0, 1.0))
     look = looks.first_look(grid)

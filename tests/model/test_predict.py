@@ -236,7 +236,8 @@ def test_places_that_the_wide_look_was_less_sure_of_are_left_out() -> None:
         wide[outlines[n]] = sure
     assert surest(outlines, wide) == [0, 1]  # 0.5 is less than 0.65 of 0.9; the last outlines nothing
     assert surest(outlines[2:], wide) == [0]  # alone it is the surest
-    assert surest(outlines[3:], wide) == [0]  # nothing at all: the answer stays empty
+    assert surest(outlines[3:], wide) == [] == surest([], wide)
+    assert surest(outlines[:1], wide / 10) == []  # no wide look bears it out: the close look has made it up
 
 
 def test_a_dark_middle_gets_the_rim_back_that_only_the_wide_look_saw() -> None:

@@ -27,6 +27,8 @@ SPAN_VOXELS = 28.0
 # What a lesion may span before another look is worth its time.
 SPAN_RANGE = (17.0, 46.0)
 FIRST_SPACING_MM = 3.0
+# Without a prompt the whole grid is looked at again, this finely: tumors below 5 mL are dots on a coarse look.
+SEARCH_SPACING_MM = 2.2
 FINEST_MM, COARSEST_MM = 1.0, 5.0
 LOOKS = 3
 # The look shows this many voxels around the lesion: what the network was trained to see around it.
@@ -45,6 +47,13 @@ UNSEEN_EXTENT_MM = 15.0
 def first_look(grid: Grid) -> Look:
     """The whole common grid, coarse."""
     return _look(grid, np.zeros(3), np.array(grid.shape, dtype=np.float64), FIRST_SPACING_MM)
+
+
+def search_looks(grid: Grid) -> list[Look]:
+    """The whole common grid finely and, where that is another one, coarse."""
+    fine = _look(grid, np.zeros(3), np.array(grid.shape, dtype=np.float64), SEARCH_SPACING_MM)
+    coarse = first_look(grid)
+    return [fine] if fine == coarse else [fine, coarse]
 
 
 def look_at(grid: Grid, low_mm: FloatArray, high_mm: FloatArray, extent_mm: float) -> Look:

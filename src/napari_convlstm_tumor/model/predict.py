@@ -146,22 +146,27 @@ def _prompted(
 
 
 def _automatic(work: Workplace, aligned: AlignedSeries) -> Generator[float, None, _Answer]:
-    """A wide look without a prompt, then a look at every place it found."""
-    wide = looks.first_look(aligned.grid)
-    answer, found = yield from _one_look(work, aligned, (), wide, 0.0, 0.3)
-    small = looks.seen_through(wide, aligned)
-    places = places_found(found.astype(np.float32), small.grid.spacing_mm, SMALLEST_FOUND_MM3, MOST_FOUND)
+    """Looks over everything without a prompt, then a look at every place that one of them found."""
+    over = looks.search_looks(aligned.grid)
+    wide = []
+    for n, look in enumerate(over):
+        answer, _ = yield from _one_look(work, aligned, (), look, 0.4 * n / len(over), 0.4 * (n + 1) / len(over))
+        wide.append(answer.probability)
+    most = replace(answer, probability=np.max(wide, axis=0), outlined=None)
+    seen = np.stack([looks.shrink(p, over[0]) for p in most.probability])
+    small = looks.look_grid(over[0], aligned.grid)
+    places = places_found(seen, small.spacing_mm, SMALLEST_FOUND_MM3, MOST_FOUND)
     answers = []
     for n, (visit, voxel) in enumerate(places):
-        click = Prompt(visit + 1, "point", small.grid.to_mm(voxel))
-        low, high = (0.3 + 0.7 * (n + m) / len(places) for m in (0, 1))
+        click = Prompt(visit + 1, "point", small.to_mm(voxel))
+        low, high = (0.4 + 0.6 * (n + m) / len(places) for m in (0, 1))
         answers.append((yield from _prompted(work, aligned, (click,), low, high)))
-    if not answers:
-        return replace(answer, probability=np.zeros_like(answer.probability), outlined=None)
-    kept = surest([a.probability >= 0.5 for a in answers], answer.probability)
+    kept = surest([a.probability >= 0.5 for a in answers], np.mean(wide, axis=0))
+    if not kept:
+        return replace(most, probability=np.zeros_like(most.probability))
     best = np.max([answers[n].probability for n in kept], axis=0)
     # the largest lesion's features serve the forecast
-    return _with_lost_rims(replace(answers[kept[0]], probability=best, outlined=None), answer, aligned)
+    return _with_lost_rims(replace(answers[kept[0]], probability=best, outlined=None), most, aligned)
 
 
 def _with_lost_rims(close: _Answer, wide: _Answer, aligned: AlignedSeries) -> _Answer:
