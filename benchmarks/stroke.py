@@ -25,7 +25,16 @@ from napari_convlstm_tumor.series import Prediction, Registration
 from napari_convlstm_tumor.volume import Grid, Volume
 
 SHAPE, DAYS = (240, 240, 155), (0, 60, 120, 180)
-STEPS = ("painted_visit", "follow", "measure_visit", "front_speed", "reliable_speed", "front_motion", "together", "report_of")
+STEPS = (
+    "painted_visit",
+    "follow",
+    "measure_visit",
+    "front_speed",
+    "reliable_speed",
+    "front_motion",
+    "together",
+    "report_of",
+)
 
 
 def patient() -> Analysis:
