@@ -43,7 +43,7 @@ from napari_convlstm_tumor.io.names import (
     brats_patient,
     kind_of,
     printable,
-    without_dates,
+    shown,
 )
 from napari_convlstm_tumor.series import PatientFiles
 from napari_convlstm_tumor.settings import Settings
@@ -136,7 +136,7 @@ def _refuse_odd_names(drafts: list[Draft]) -> None:
 
 
 def _shown(path: Path) -> str:
-    return f"'{without_dates(path.name)}'"
+    return f"'{shown(path)}'"
 
 
 # ---- which folders are patients ----
