@@ -15,9 +15,7 @@ import datetime
 import io
 import re
 import reprlib
-import unicodedata
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,18 +63,7 @@ def manifest_patients(path: Path) -> list[Draft]:
             draft.problem(f"Manifest line {row.line}: {error}")
     if not drafts:
         raise InputError(f"{path.name} has a header but no rows. Add one row per image.")
-    _refuse_look_alikes(drafts.values())
     return list(drafts.values())
-
-
-def _refuse_look_alikes(drafts: Iterable[Draft]) -> None:
-    """One patient typed in two ways would be two with half the visits; on many disks their results are one folder."""
-    alike: dict[str, list[Draft]] = defaultdict(list)
-    for draft in drafts:
-        alike[unicodedata.normalize("NFC", draft.patient).casefold()].append(draft)
-    for same in alike.values():
-        for draft in same if len(same) > 1 else ():
-            draft.problem("Another patient is called the same but for capitals or accents. Write one name, or rename.")
 
 
 def _rows(path: Path) -> Iterator[Row]:
