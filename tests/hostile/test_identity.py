@@ -14,7 +14,12 @@ import numpy as np
 import pydicom
 import pytest
 
+from napari_convlstm_tumor import pipeline
 from napari_convlstm_tumor.cli import main
+from napari_convlstm_tumor.edit.editor import Editor
+from napari_convlstm_tumor.edit.exports import can_export, export
+from napari_convlstm_tumor.edit.session import Autosave, save_session
+from napari_convlstm_tumor.io.discover import find_patient
 from napari_convlstm_tumor.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -249,6 +254,22 @@ def test_patients_in_one_folder_are_told_apart_without_their_ids(tmp_path, caplo
     tables = "".join(p.read_text() for p in (tmp_path / "out").rglob("*.csv"))
     assert len(set(re.findall(r"patient-[0-9a-f]{10}", tables))) == 2
     assert leaks(tmp_path / "out") == {}
+    assert found_in("\n".join(words).encode()) == []
+
+
+def test_sessions_and_exports_of_a_corrected_patient_do_not_tell_either(case, tmp_path, caplog, capfd):
+    with heard(caplog, capfd) as words:
+        *_, last = pipeline.analyse(find_patient(case), Settings(device="cpu", register=False))
+        editor = Editor(last.analysis)
+        editor.paint(1, last.analysis.masks[0])
+        save_session(editor, tmp_path / "session")
+        Autosave(tmp_path / "autosave", editor).keep()
+        kinds = [kind for kind, why_not in can_export(last.analysis).items() if not why_not and kind != "dicom"]
+        for kind in kinds:
+            export(editor, kind, tmp_path / kind)
+    assert {"report", "csv", "nifti", "png", "recipe"} <= set(kinds)
+    assert {p.name for p in tmp_path.iterdir()} == {"session", "autosave", *kinds}
+    assert leaks(tmp_path) == {}
     assert found_in("\n".join(words).encode()) == []
 
 
