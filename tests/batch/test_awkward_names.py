@@ -49,6 +49,14 @@ def test_a_name_too_long_for_its_result_fails_its_patient_alone(batch):
     assert rows["P-02"]["status"] == "done"
 
 
+@pytest.mark.parametrize("name", ["p-02", "P-02 "])
+def test_patients_whose_results_many_disks_would_put_into_one_folder(batch, own_folder, name):
+    code, rows = batch(name)
+    alike = name.casefold() == "p-02"
+    assert code == alike
+    assert ["the same but for capitals" in row["error"] for row in rows.values()] == [alike] * 2
+
+
 @pytest.mark.parametrize("damaged", [False, True])
 def test_an_image_whose_name_is_no_text(own_folder, tmp_path, damaged):
     image = own_folder / "P-01" / "day-000" / f"t1c_{LATIN_1}.nii.gz"

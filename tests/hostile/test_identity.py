@@ -9,11 +9,17 @@ import warnings
 from pathlib import Path
 from runpy import run_path
 
+import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
 
+from napari_convlstm_tumor import pipeline
 from napari_convlstm_tumor.cli import main
+from napari_convlstm_tumor.edit.editor import Editor
+from napari_convlstm_tumor.edit.exports import can_export, export
+from napari_convlstm_tumor.edit.session import Autosave, save_session
+from napari_convlstm_tumor.io.discover import find_patient
 from napari_convlstm_tumor.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -197,6 +203,46 @@ def test_errors_and_failures_do_not_tell_either(case, tmp_path, spoil, caplog, c
     assert found_in("\n".join(words).encode()) == []
 
 
+def dated_volumes(folder):
+    """NIfTI whose every name and folder says the day: one that is no image, and a mask beside it on another grid."""
+    for day, shape in (("2017-03-29", SHAPE), ("2017-06-14", (0, 0, 0))):
+        short, place = day.replace("-", ""), folder / f"ses-{day}"
+        place.mkdir(parents=True)
+        image = nib.Nifti1Image(np.random.default_rng(1).normal(100, 10, SHAPE).astype(np.float32), np.eye(4))
+        mask = nib.Nifti1Image(np.ones((6, 6, 6), np.uint8), np.diag([1, 1, 1, 1]))
+        nib.save(image, place / f"CASE-1_ses-{short}_t1c.nii.gz")
+        nib.save(mask, place / f"CASE-1_ses-{short}_mask.nii.gz")
+        if shape != SHAPE:
+            (place / f"CASE-1_ses-{short}_t1c.nii.gz").write_bytes(b"no image")
+
+
+def dated_dicom(folder):
+    """Slices that are named by a UID with the day in it; one is cut off."""
+    for visit, day in enumerate(("20170329", "20170614")):
+        for k, path in enumerate(write_visit(folder / f"{day}_CT", visit)):
+            name = path.with_name(f"CT.1.3.12.2.1107.5.{day}13151725069{k:02d}.dcm")
+            name.write_bytes(path.read_bytes()[: -40 if visit and k == 3 else None])
+            path.unlink()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("make_files", [dated_volumes, dated_dicom])
+def test_dates_in_the_names_of_files_and_folders_are_not_told(tmp_path, make_files, caplog, capfd):
+    folder, out = tmp_path / "in" / "CASE-1", tmp_path / "out"
+    make_files(folder)
+    log = ["--json-log", str(tmp_path / "out.jsonl")]
+    with heard(caplog, capfd) as words:
+        run = main(["run", str(folder), "-o", str(out), "--device", "cpu"])
+        batch = main(["batch", str(folder.parent), "-o", str(out), "--device", "cpu", *log])
+        main(["info", str(folder)]), main(["info", str(folder), "--json"])
+    assert (run, batch) == (1, 1)
+    said = (out / "failures.csv").read_text()
+    assert "(date)" in said and "Visit 2" in said
+    shutil.rmtree(tmp_path / "in")
+    assert leaks(tmp_path) == {}
+    assert found_in("\n".join(words).encode()) == []
+
+
 def test_patients_in_one_folder_are_told_apart_without_their_ids(tmp_path, caplog, capfd):
     """No folder names a patient here: the key is a salted hash."""
     for number, key in enumerate(("QX7731905", "OPID55172")):
@@ -208,6 +254,22 @@ def test_patients_in_one_folder_are_told_apart_without_their_ids(tmp_path, caplo
     tables = "".join(p.read_text() for p in (tmp_path / "out").rglob("*.csv"))
     assert len(set(re.findall(r"patient-[0-9a-f]{10}", tables))) == 2
     assert leaks(tmp_path / "out") == {}
+    assert found_in("\n".join(words).encode()) == []
+
+
+def test_sessions_and_exports_of_a_corrected_patient_do_not_tell_either(case, tmp_path, caplog, capfd):
+    with heard(caplog, capfd) as words:
+        *_, last = pipeline.analyse(find_patient(case), Settings(device="cpu", register=False))
+        editor = Editor(last.analysis)
+        editor.paint(1, last.analysis.masks[0])
+        save_session(editor, tmp_path / "session")
+        Autosave(tmp_path / "autosave", editor).keep()
+        kinds = [kind for kind, why_not in can_export(last.analysis).items() if not why_not and kind != "dicom"]
+        for kind in kinds:
+            export(editor, kind, tmp_path / kind)
+    assert {"report", "csv", "nifti", "png", "recipe"} <= set(kinds)
+    assert {p.name for p in tmp_path.iterdir()} == {"session", "autosave", *kinds}
+    assert leaks(tmp_path) == {}
     assert found_in("\n".join(words).encode()) == []
 
 

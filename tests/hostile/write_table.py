@@ -36,9 +36,10 @@ A foreign MONAI bundle is code and is run as such: docs/bundle.md.
 tests/hostile/test_identity.py plants a name, birth date, patient ID, dates and times, accession number, physicians,
 operator, institution, address and descriptions in DICOM headers and looks for them in every file of a result and of a
 batch, in its names, on the screen, in warnings and in errors. None is there. The DICOM objects of `--dicom` are the
-one exception: they are filed with their patient (docs/dicom-output.md). A patient is called by the folder's name: do
-not name folders by people. Only where one folder holds several patients without folders of their own are they told
-apart by PatientID, as `info` shows.
+one exception: they are filed with their patient (docs/dicom-output.md). A date in the name of a visit's file or folder,
+also within a UID, is shown as `(date)`; the number of the visit says which one is meant. A patient is called by the
+folder's name: do not name folders by people. Only where one folder holds several patients without folders of their own
+are they told apart by PatientID, as `info` shows.
 
 ## Fuzzing
 

@@ -367,6 +367,15 @@ def test_nothing_said_holds_a_date_or_a_path(tmp_path: Path) -> None:
     assert "(date)" in said
 
 
+@pytest.mark.parametrize(("other", "alike"), [("p1", True), ("P2", False)])
+@pytest.mark.parametrize("layout", ["{}/day-{}/t1c.nii.gz", "{0}/{0}_day-{1}_t1c.nii.gz", "site/{}/t1c/day-{}.nii.gz"])
+def test_names_that_differ_in_capitals_only_are_no_two_patients(tmp_path: Path, layout, other, alike) -> None:
+    make(tmp_path, *[layout.format(name, day) for name in ("P1", other) for day in (0, 50)])
+    found = find_patients(tmp_path, Settings())
+    problems = [any("the same but for capitals" in p for p in patient.problems) for patient in found]
+    assert problems == [alike] * 2
+
+
 def test_a_thousand_patients_in_a_few_seconds(tmp_path: Path) -> None:
     names = ("t1c.nii.gz", "flair.nii.gz", "mask.nii.gz")
     make(tmp_path, *[f"P{p:04d}/day-{d:03d}/{n}" for p in range(1000) for d in (0, 41, 97) for n in names])

@@ -42,6 +42,18 @@ def test_balls_that_grow_by_less_and_more_than_a_voxel(spacing, radius, moved):
     assert np.mean(found[False]) == pytest.approx(moved, abs=tolerance)
 
 
+@pytest.mark.parametrize("spacing", [ISO, MIDDLE, THICK])
+@pytest.mark.parametrize(("radius", "moved"), [(5, 10), (12, -4), (18, -10), (20, -15)])
+def test_a_long_way_stays_within_its_interval(spacing, radius, moved):
+    rng = np.random.default_rng(1)
+    for _ in range(3):
+        far = distance(spacing, rng.uniform(-0.5, 0.5, 3), 50.0)
+        found = median_mm(far <= radius, far <= radius + moved, spacing)
+        assert found.low <= moved <= found.high
+        tolerance = {ISO: 0.1, MIDDLE: max(0.25, 0.03 * abs(moved)), THICK: max(0.75, 0.1 * abs(moved))}[spacing]
+        assert found.value == pytest.approx(moved, abs=tolerance)
+
+
 def test_a_tumor_that_stays_stands_still_and_a_plane_is_exact():
     still = distance(MIDDLE) <= 9
     assert median_mm(still, still, MIDDLE).value == 0
@@ -76,7 +88,7 @@ def test_single_voxels_keep_a_front():
 def test_the_interval_follows_from_boundary_voxels_and_time():
     motion = front_motion(distance(ISO) <= 10, distance(ISO) <= 12, ISO)
     one = motion.median_speed(1, (0.3, 0.4))
-    assert one.high - one.value == pytest.approx(1.96 * math.sqrt(0.3**2 + 0.4**2 + 0.1**2), rel=1e-3)
+    assert one.high - one.value == pytest.approx(1.96 * math.sqrt(0.3**2 + 0.4**2 + 0.1**2 + (0.05 * 2) ** 2), rel=1e-2)
     assert one.value - one.low == pytest.approx(one.high - one.value)
     longer = motion.median_speed(2, (0.3, 0.4))
     assert (longer.value, longer.low, longer.high) == pytest.approx((one.value / 2, one.low / 2, one.high / 2))
@@ -142,7 +154,7 @@ def test_the_interval_covers_how_far_the_front_moved(repeated):
         return np.mean([i.low <= moved <= i.high for _, moved, i in trials])
 
     assert len(repeated) >= 400
-    assert 0.93 <= covered(repeated) <= 0.98
+    assert 0.93 <= covered(repeated) <= 0.97
     for thickness in (1.0, 6.5):
         assert 0.92 <= covered([r for r in repeated if r[0] == thickness]) <= 0.99
     for moved in (0.0, 0.5, 2.0):

@@ -17,6 +17,7 @@ from typing import Any
 
 from napari_convlstm_tumor import __version__
 from napari_convlstm_tumor.errors import InputError
+from napari_convlstm_tumor.io.names import shown
 from napari_convlstm_tumor.model.segmenters import model_sha256
 from napari_convlstm_tumor.series import PatientFiles
 from napari_convlstm_tumor.settings import PATHS, Settings
@@ -123,7 +124,7 @@ def _named_in(path: Path) -> list[Path]:
 def _file_digest(path: Path) -> bytes:
     digest = hashlib.sha256()
     if path.exists() and not path.is_file():  # would be waited for, or read, without end
-        raise InputError(f"{path.name} is no file (a folder, pipe or device). Put the image itself in its place.")
+        raise InputError(f"{shown(path)} is no file (a folder, pipe or device). Put the image itself in its place.")
     with _named(path), path.open("rb") as stream:
         while piece := stream.read(PIECE):
             digest.update(piece)
@@ -135,7 +136,7 @@ def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(f"{path.name} cannot be read: {error.strerror or 'unknown reason'}.") from error
+        raise InputError(f"{shown(path)} cannot be read: {error.strerror or 'unknown reason'}.") from error
 
 
 def _digest(value: Any) -> str:

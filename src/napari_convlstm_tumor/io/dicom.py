@@ -37,6 +37,7 @@ from napari_convlstm_tumor.io.dicom_stack import (
     tilt_degrees,
 )
 from napari_convlstm_tumor.io.headers import check_bytes, check_size, is_readable_dicom
+from napari_convlstm_tumor.io.names import shown
 from napari_convlstm_tumor.volume import Grid, Volume
 
 # With two slices nothing shows whether one between them is missing; such series are localisers.
@@ -101,10 +102,10 @@ def read_dicom(paths: Sequence[Path], resample_uneven: bool = False) -> Volume:
         )
     data = _read_pixels(planes, headers)
     if tilt := tilt_degrees(offsets):
-        _log.warning("%s: a tilt of %.1f degrees was corrected by resampling.", paths[0].name, tilt)
+        _log.warning("%s: a tilt of %.1f degrees was corrected by resampling.", shown(paths[0]), tilt)
         data, offsets = straighten(data, offsets, planes[0].spacing_mm)
     if uneven:
-        _log.warning("%s: missing or uneven slices were interpolated: %s.", paths[0].name, uneven)
+        _log.warning("%s: missing or uneven slices were interpolated: %s.", shown(paths[0]), uneven)
         data, offsets = make_even(data, offsets)
     return Volume(data, Grid(data.shape, affine(offsets, axes, planes[0].spacing_mm)))
 
@@ -128,7 +129,7 @@ def read_header(path: Path, tags: Sequence[str] | None = None, with_pixels: bool
             )
             _convert(header)
     except Exception as error:  # a damaged header can raise nearly anything (OverflowError, struct.error, ...)
-        raise InputError(f"{path.name} is not a readable DICOM file. Copy or export it again.") from error
+        raise InputError(f"{shown(path)} is not a readable DICOM file. Copy or export it again.") from error
     return header
 
 
@@ -154,20 +155,20 @@ def planes_of(path: Path, header: Any) -> list[Plane]:
     """The same, of a header with at least HEADER_TAGS."""
     if "Rows" not in header or "Columns" not in header:
         kind = f"it is {header.Modality}" if header.get("Modality") else "it is not a DICOM image"
-        raise InputError(f"{path.name} holds no image ({kind}).")
+        raise InputError(f"{shown(path)} holds no image ({kind}).")
     if header.get("PhotometricInterpretation") != "MONOCHROME2":
         raise InputError(
-            f"{path.name} has the colour model {header.get('PhotometricInterpretation')}, only "
+            f"{shown(path)} has the colour model {header.get('PhotometricInterpretation')}, only "
             "grey-value images "
             "(MONOCHROME2) can be used. Give the original series, not a derived or screen-saved one."
         )
     if header.get("ModalityLUTSequence"):
-        raise InputError(f"{path.name} needs a look-up table for its values (Modality LUT), which is not supported.")
+        raise InputError(f"{shown(path)} needs a look-up table for its values (Modality LUT), which is not supported.")
     try:
         return [_plane(path, n, *groups) for n, groups in enumerate(_frame_groups(header))]
     except (AttributeError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise GeometryError(
-            f"{path.name} lacks its position, orientation or pixel spacing. Give the original series, "
+            f"{shown(path)} lacks its position, orientation or pixel spacing. Give the original series, "
             "not a derived or screen-saved one."
         ) from error
 
@@ -213,10 +214,10 @@ def _refuse_odd_numbers(path: Path, spacing_mm: tuple[float, float], slope: Any,
     negative spacing mirrors the image.
     """
     if min(spacing_mm) <= 0:
-        raise GeometryError(f"{path.name} has a pixel spacing of {spacing_mm} mm. Export the series again.")
+        raise GeometryError(f"{shown(path)} has a pixel spacing of {spacing_mm} mm. Export the series again.")
     if slope is not None and not (0 < float(slope) < math.inf and math.isfinite(float(intercept or 0))):
         raise InputError(
-            f"{path.name} has a rescale slope of {slope} and an intercept of {intercept}. Export the series again."
+            f"{shown(path)} has a rescale slope of {slope} and an intercept of {intercept}. Export the series again."
         )
 
 
@@ -242,7 +243,7 @@ def _refuse_mixed(planes: Sequence[Plane]) -> None:
         if np.max(np.abs(plane.orientation - first.orientation)) > COSINE_TOLERANCE:
             raise GeometryError(
                 "The slices have different orientations (a localiser, or several stacks in one series), "
-                f"for example {first.path.name} and {plane.path.name}. Give one stack."
+                f"for example {shown(first.path)} and {shown(plane.path)}. Give one stack."
             )
         if np.max(np.abs(np.subtract(plane.spacing_mm, first.spacing_mm))) > SPACING_TOLERANCE_MM:
             raise GeometryError(f"The slices have different pixel sizes: {first.spacing_mm} and {plane.spacing_mm} mm.")
@@ -260,7 +261,7 @@ def _axes(plane: Plane) -> FloatArray:
     row, column = plane.orientation[:3], plane.orientation[3:]
     faults = [abs(row @ row - 1), abs(column @ column - 1), abs(row @ column)]
     if max(faults) > 2 * COSINE_TOLERANCE:
-        raise GeometryError(f"{plane.path.name} has an image orientation that is no right angle.")
+        raise GeometryError(f"{shown(plane.path)} has an image orientation that is no right angle.")
     row = row / np.linalg.norm(row)
     normal = np.cross(row, column)
     normal = normal / np.linalg.norm(normal)
@@ -285,7 +286,7 @@ def _read_pixels(planes: Sequence[Plane], headers: Mapping[Path, Any]) -> Image:
         plain = _plain_pixels(path, headers[path], members)
         frames = _decode(path, members) if plain is None else plain
         if frames.shape[1:] != (rows, columns) or len(frames) < len(ks):
-            raise InputError(f"{path.name} holds pixels of another size than its header says. Export it again.")
+            raise InputError(f"{shown(path)} holds pixels of another size than its header says. Export it again.")
         for k, plane in zip(ks, members, strict=True):
             data[k] = frames[plane.frame]  # one by one: a list of indices would copy the frames first
     return data.transpose(2, 1, 0)  # (k, j, i) -> (i, j, k)
@@ -295,16 +296,16 @@ def _refuse_short_pixels(path: Path, header: Any, voxels: int) -> None:
     """For GDCM fills up uncompressed pixels that are too few, and searches truncated files for seconds."""
     pixels = header.get_item(PIXELS, keep_deferred=True)
     if pixels is None:
-        raise InputError(f"{path.name} holds no whole pixel data: it is truncated. Copy or export it again.")
+        raise InputError(f"{shown(path)} holds no whole pixel data: it is truncated. Copy or export it again.")
     needed = voxels * int(header.get("BitsAllocated") or 16) // 8
-    if _is_packed(header.file_meta.get("TransferSyntaxUID"), path.name):
+    if _is_packed(header.file_meta.get("TransferSyntaxUID"), shown(path)):
         check_bytes(needed, path, packed=True)
         return
     if pixels.length > path.stat().st_size:
-        raise InputError(f"{path.name} holds less than the pixels it announces: it is truncated. Copy it again.")
+        raise InputError(f"{shown(path)} holds less than the pixels it announces: it is truncated. Copy it again.")
     if pixels.length < needed:
         raise InputError(
-            f"{path.name} holds {pixels.length} bytes of pixels, {needed} are expected: the file is damaged. "
+            f"{shown(path)} holds {pixels.length} bytes of pixels, {needed} are expected: the file is damaged. "
             "Copy or export it again."
         )
 
@@ -378,7 +379,7 @@ def _decode_pydicom(path: Path, members: Sequence[Plane]) -> Image:
             raw = pydicom.dcmread(path, force=True).pixel_array
     except (RuntimeError, ValueError, AttributeError, NotImplementedError, OSError) as error:
         raise InputError(
-            f"The pixels of {path.name} cannot be decoded: damaged, or a compression that is not known here. "
+            f"The pixels of {shown(path)} cannot be decoded: damaged, or a compression that is not known here. "
             "Export it again, or convert it, e.g. with gdcmconv --raw."
         ) from error
     pixels: Image = raw.astype(np.float32).reshape(-1, *raw.shape[-2:])

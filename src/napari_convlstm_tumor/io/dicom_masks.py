@@ -19,6 +19,7 @@ from pydicom.errors import InvalidDicomError
 from napari_convlstm_tumor.errors import GeometryError, InputError, MissingDependency
 from napari_convlstm_tumor.io.dicom import read_header
 from napari_convlstm_tumor.io.dicom_stack import FloatArray
+from napari_convlstm_tumor.io.names import shown
 from napari_convlstm_tumor.volume import Grid, Volume
 
 Mask = npt.NDArray[np.uint8]
@@ -58,7 +59,7 @@ def read_dicom_mask(path: Path, image_grid: Grid, image_paths: Sequence[Path] = 
         raise InputError(
             "The mask was made on another image: neither its series nor its frame of reference is "
             "that of the image "
-            f"{image_paths[0].name}. Give the mask of this visit."
+            f"{shown(image_paths[0])}. Give the mask of this visit."
         )
     if header.Modality == "SEG":
         return _read_seg(path)
@@ -131,7 +132,7 @@ def _read_rtstruct(path: Path, grid: Grid) -> Mask:
     structure = read_header(path)
     numbers = _tumor_rois(structure)
     regions = [r for r in structure.get("ROIContourSequence") or () if int(r.ReferencedROINumber) in numbers]
-    contours = [contour for region in regions for contour in _roi_contours(region, path.name)]
+    contours = [contour for region in regions for contour in _roi_contours(region, shown(path))]
     mask = np.zeros(grid.shape, np.uint8, order="F")
     if not contours:
         return mask
@@ -140,7 +141,7 @@ def _read_rtstruct(path: Path, grid: Grid) -> Mask:
     outlines: dict[int, list[FloatArray]] = defaultdict(list)
     for points in indices:
         outlines[_slice_of(points, axis, grid)].append(np.delete(points, axis, axis=1))
-    _warn_gaps(sorted(outlines), path.name)
+    _warn_gaps(sorted(outlines), shown(path))
     for number, polygons in outlines.items():
         plane = np.moveaxis(mask, axis, 0)[number]
         plane[...] = _fill(plane.shape, polygons)

@@ -16,6 +16,7 @@ from pydicom.valuerep import validate_value
 from napari_convlstm_tumor.errors import InputError
 from napari_convlstm_tumor.io.dicom import Plane, read_header, read_planes
 from napari_convlstm_tumor.io.dicom_stack import COSINE_TOLERANCE
+from napari_convlstm_tumor.io.names import shown
 from napari_convlstm_tumor.io.nifti import is_single_file
 from napari_convlstm_tumor.volume import FloatArray, Grid
 
@@ -120,7 +121,7 @@ def _header(path: Path, spacing_mm: float) -> Any:
     header = read_header(path)
     for tag in ("FrameOfReferenceUID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"):
         if not header.get(tag):
-            raise InputError(f"{path.name} has no {tag}: no DICOM object can refer to it. Export the series again.")
+            raise InputError(f"{shown(path)} has no {tag}: no DICOM object can refer to it. Export the series again.")
     for element in list(header):
         if element.VR in CHECKED_VRS and element.keyword not in (*GEOMETRY, "PatientID") and not _sound(element):
             del header[element.tag]

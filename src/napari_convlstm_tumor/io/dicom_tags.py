@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_convlstm_tumor.io.headers import is_readable_dicom
-from napari_convlstm_tumor.io.names import modality_of, plain
+from napari_convlstm_tumor.io.names import modality_of, plain, shown
 
 # Fewer slices are a sample or a localiser, and have no thickness to measure a volume with.
 MIN_SLICES = 3
@@ -98,7 +98,7 @@ class DicomSeries:
     @property
     def name(self) -> str:
         """What a person is told: no description, which may carry a name."""
-        files = self.paths[0].name + (f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else "")
+        files = shown(self.paths[0]) + (f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else "")
         return f"{self.header.modality} series {self.header.number or '?'} ({files})"
 
 

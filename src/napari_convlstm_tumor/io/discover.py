@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import logging
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,7 +44,7 @@ from napari_convlstm_tumor.io.names import (
     brats_patient,
     kind_of,
     printable,
-    without_dates,
+    shown,
 )
 from napari_convlstm_tumor.series import PatientFiles
 from napari_convlstm_tumor.settings import Settings
@@ -86,6 +87,12 @@ def find_patients(path: str | Path, settings: Settings | None = None) -> list[Pa
 
 
 def _drafts(path: Path, numbers_are_visits: bool) -> list[Draft]:
+    drafts = _found(path, numbers_are_visits)
+    _refuse_look_alikes(drafts)
+    return drafts
+
+
+def _found(path: Path, numbers_are_visits: bool) -> list[Draft]:
     if path.is_file():
         if path.suffix.lower() not in (".csv", ".tsv"):
             raise InputError(
@@ -135,8 +142,18 @@ def _refuse_odd_names(drafts: list[Draft]) -> None:
             draft.problem("The name has characters that are no text (another alphabet's bytes, a line end). Rename it.")
 
 
+def _refuse_look_alikes(drafts: list[Draft]) -> None:
+    """One patient named in two ways would be two with half the visits; on many disks their results are one folder."""
+    alike: dict[str, list[Draft]] = defaultdict(list)
+    for draft in drafts:
+        alike[unicodedata.normalize("NFC", draft.patient).casefold()].append(draft)
+    for same in alike.values():
+        for draft in same if len(same) > 1 else ():
+            draft.problem("Another patient is called the same but for capitals or accents. Write one name, or rename.")
+
+
 def _shown(path: Path) -> str:
-    return f"'{without_dates(path.name)}'"
+    return f"'{shown(path)}'"
 
 
 # ---- which folders are patients ----

@@ -16,6 +16,7 @@ from typing import IO, cast
 import numpy as np
 
 from napari_convlstm_tumor.errors import GeometryError, InputError
+from napari_convlstm_tumor.io.names import shown
 
 # 1,000 x 1,000 x 1,000: four times the largest CT in use; as float32 it takes 4 GB.
 LARGEST_IMAGE_VOXELS = 1_000_000_000
@@ -146,7 +147,7 @@ def check_text_header(path: Path) -> tuple[Path, bool]:
     fields = _text_fields(path)
     _refuse_unsaid(fields)
     if not any(name in fields for name in POSITION_FIELDS):
-        _log.warning("%s: the header gives no position; left and right may be swapped.", path.name)
+        _log.warning("%s: the header gives no position; left and right may be swapped.", shown(path))
     named = fields.get("elementdatafile") or fields.get("data file") or fields.get("datafile") or "LOCAL"
     encoding = fields.get("encoding", "").lower()
     packed = encoding not in ("", "raw") or fields.get("compresseddata", "").lower() == "true"
@@ -158,7 +159,7 @@ def check_text_header(path: Path) -> tuple[Path, bool]:
     if not data.resolve().is_relative_to(path.parent.resolve()):
         raise InputError("Its pixels lie in another folder, which is not read. Put the header and its pixels together.")
     if not data.is_file():
-        raise InputError(f"The file with its pixels ({data.name}) is missing. Copy it beside the header.")
+        raise InputError(f"The file with its pixels ({shown(data)}) is missing. Copy it beside the header.")
     return data, packed
 
 

@@ -15,9 +15,7 @@ import datetime
 import io
 import re
 import reprlib
-import unicodedata
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +23,7 @@ from napari_convlstm_tumor.errors import InputError
 from napari_convlstm_tumor.io.dicom_tags import group, read_header
 from napari_convlstm_tumor.io.discover_draft import Candidate, Draft, Visit
 from napari_convlstm_tumor.io.discover_tree import scan
-from napari_convlstm_tumor.io.names import VOLUME_ENDINGS, When, can_be_path, is_control, kind_of
+from napari_convlstm_tumor.io.names import VOLUME_ENDINGS, When, can_be_path, is_control, kind_of, shown, without_dates
 from napari_convlstm_tumor.series import MODALITIES, parse_modality
 
 REQUIRED = ("patient", "path")
@@ -65,18 +63,7 @@ def manifest_patients(path: Path) -> list[Draft]:
             draft.problem(f"Manifest line {row.line}: {error}")
     if not drafts:
         raise InputError(f"{path.name} has a header but no rows. Add one row per image.")
-    _refuse_look_alikes(drafts.values())
     return list(drafts.values())
-
-
-def _refuse_look_alikes(drafts: Iterable[Draft]) -> None:
-    """One patient typed in two ways would be two with half the visits; on many disks their results are one folder."""
-    alike: dict[str, list[Draft]] = defaultdict(list)
-    for draft in drafts:
-        alike[unicodedata.normalize("NFC", draft.patient).casefold()].append(draft)
-    for same in alike.values():
-        for draft in same if len(same) > 1 else ():
-            draft.problem("Another patient is called the same but for capitals or accents. Write one name, or rename.")
 
 
 def _rows(path: Path) -> Iterator[Row]:
@@ -128,7 +115,7 @@ def _add(row: Row, base: Path, draft: Draft) -> None:
         raise InputError("neither path nor mask is given.")
     for mask in masks:
         if visit.masks and visit.masks[0].paths != mask.paths:
-            raise InputError(f"a second mask ({mask.name}) for the same visit; give one.")
+            raise InputError(f"a second mask ({without_dates(mask.name)}) for the same visit; give one.")
     kinds = {image.modality for image in visit.images}
     if any(image.modality in kinds for image in images):
         kind = images[0].modality or "unnamed"
@@ -172,7 +159,7 @@ def _image(row: Row, base: Path, draft: Draft) -> list[Candidate]:
         return [_dicom_file(path, row["modality"])]
     kind = kind_of(path.name, "", draft.patient)
     if kind.role == "mask" and not row["modality"]:
-        raise InputError(f"{path.name} is a mask by its name; put it into the column mask, or say its modality.")
+        raise InputError(f"{shown(path)} is a mask by its name; put it into the column mask, or say its modality.")
     modality = parse_modality(row["modality"]) if row["modality"] else kind.modality
     return [Candidate(path.name, (path,), modality)]
 
@@ -182,7 +169,7 @@ def _dicom(folder: Path, modality: str) -> Candidate:
     headers = [h for f in here.walk() for n in f.dicom if (h := read_header(f.path / n))]
     series = [s for s in group(headers) if not s.is_mask]
     if len(series) != 1:
-        raise InputError(f"the folder {folder.name} holds {len(series)} DICOM image series; give the folder of one.")
+        raise InputError(f"the folder {shown(folder)} holds {len(series)} DICOM image series; give the folder of one.")
     kind = parse_modality(modality) if modality else series[0].modality
     return Candidate(folder.name, series[0].paths, kind, "", series[0].slices, series[0].header.frame)
 
@@ -190,7 +177,7 @@ def _dicom(folder: Path, modality: str) -> Candidate:
 def _dicom_file(path: Path, modality: str) -> Candidate:
     header = read_header(path)
     if header is None:
-        raise InputError(f"{path.name} is neither DICOM nor one of {', '.join(VOLUME_ENDINGS)}.")
+        raise InputError(f"{shown(path)} is neither DICOM nor one of {', '.join(VOLUME_ENDINGS)}.")
     series = group([header])[0]
     kind = parse_modality(modality) if modality else series.modality
     return Candidate(path.name, (path,), kind, "", series.slices, header.frame)
@@ -201,7 +188,7 @@ def _mask(row: Row, base: Path) -> list[Candidate]:
         return []
     path = _existing(row["mask"], base)
     if path.is_dir():
-        raise InputError(f"the mask {path.name} is a folder; give one label file.")
+        raise InputError(f"the mask {shown(path)} is a folder; give one label file.")
     modality = row["modality"].lower()
     return [Candidate(path.name, (path,), modality if modality in MODALITIES else "")]
 
@@ -213,7 +200,7 @@ def _existing(text: str, base: Path) -> Path:
         path = base / Path(text).expanduser()
         there = path.exists()
     except (OSError, RuntimeError) as error:  # a link in a loop, a folder one may not enter, ~nobody
-        raise InputError(f"{Path(text).name} cannot be looked for (paths are relative to the manifest).") from error
+        raise InputError(f"{shown(Path(text))} cannot be looked for (paths are relative to the manifest).") from error
     if not there:
-        raise InputError(f"{path.name} does not exist (paths are relative to the manifest).")
+        raise InputError(f"{shown(path)} does not exist (paths are relative to the manifest).")
     return path

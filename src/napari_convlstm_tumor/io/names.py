@@ -9,6 +9,7 @@ import datetime
 import re
 import unicodedata
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 # Volumes in one file, read through nibabel or SimpleITK; the longest ending first, so that .nii.gz is not cut
@@ -45,6 +46,8 @@ _DATE = re.compile(
     r"(?<![\d.])(?P<y>(?:19|20)\d\d)(?:(?P<m>\d\d)(?P<d>\d\d)(?:\d{6})?|[-_.](?P<m2>\d{1,2})[-_.](?P<d2>\d{1,2}))(?!\d)"
 )
 _DAY_FIRST = re.compile(r"(?<!\d)\d{1,2}[-_.]\d{1,2}[-_.](?:19|20)\d\d(?!\d)")
+# Scanners begin the last part of a UID with the date and the time, and DICOM files are named by their UID.
+_DATE_IN_UID = re.compile(r"(?<=\.)(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])\d*")
 _UNIT = r"(?P<unit>day|week|wk|month|mo|year|yr)s?"
 _UNIT_NUMBER = re.compile(rf"(?<![a-z]){_UNIT}[-_ .]*(?P<n>\d{{1,5}})(?:[-_](?P<repeat>\d{{1,2}}))?(?![\da-z])")
 _NUMBER_UNIT = re.compile(rf"(?<![\d.])(?P<n>\d{{1,4}})[-_ ]?{_UNIT}(?![a-z])")
@@ -142,7 +145,12 @@ def printable(text: str) -> str:
 
 def without_dates(name: str) -> str:
     """The name as it may be shown: dates are personal data."""
-    return _DAY_FIRST.sub("(date)", _DATE.sub("(date)", name))
+    return _DATE_IN_UID.sub("(date)", _DAY_FIRST.sub("(date)", _DATE.sub("(date)", name)))
+
+
+def shown(path: Path) -> str:
+    """What an error, a warning or a log may call a patient's file or folder."""
+    return without_dates(path.name)
 
 
 def stem(name: str) -> str:

@@ -27,6 +27,7 @@ from napari_convlstm_tumor.io.headers import (
     overflow_ignored,
     read_to_the_end,
 )
+from napari_convlstm_tumor.io.names import shown
 from napari_convlstm_tumor.volume import Grid, Volume
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -188,7 +189,7 @@ def _nifti_affine(image: Any, path: Path) -> npt.NDArray[np.float64]:
     if sform_code:
         _refuse_two_sizes(sizes, np.linalg.norm(sform[:3, :3], axis=0))
     if not sform_code and qform is None:
-        _log.warning("%s: the header gives no position; left and right may be swapped.", path.name)
+        _log.warning("%s: the header gives no position; left and right may be swapped.", shown(path))
     to_mm = np.diag([UNIT_TO_MM[unit]] * 3 + [1.0])
     affine: npt.NDArray[np.float64] = to_mm @ image.affine
     return affine

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_convlstm_tumor.errors import InputError
-from napari_convlstm_tumor.io.names import can_be_path
+from napari_convlstm_tumor.io.names import can_be_path, shown
 from napari_convlstm_tumor.io.nifti import read_single
 from napari_convlstm_tumor.io.read import about, corners_mm, reaches, read_mask
 from napari_convlstm_tumor.io.write import write_json
@@ -222,7 +222,9 @@ def _name(value: Any) -> str:
 def _mask(value: Any, folder: Path, visit: Visit) -> Volume:
     mask = read_mask(folder / _name(value), next(iter(visit.images.values())).grid)
     if not mask.data.any():
-        raise InputError(f"{Path(value).name} has no tumor voxel, so it shows nothing. Draw the tumor or leave it out.")
+        raise InputError(
+            f"{shown(Path(value))} has no tumor voxel, so it shows nothing. Draw the tumor or leave it out."
+        )
     return mask
 
 

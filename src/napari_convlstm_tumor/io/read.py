@@ -14,6 +14,7 @@ import numpy.typing as npt
 from napari_convlstm_tumor.errors import GeometryError, InputError, SeriesError
 from napari_convlstm_tumor.io.dicom import read_dicom
 from napari_convlstm_tumor.io.dicom_masks import belongs_to_series, read_dicom_mask
+from napari_convlstm_tumor.io.names import shown
 from napari_convlstm_tumor.io.nifti import finite, is_single_file, read_single
 from napari_convlstm_tumor.series import MODALITIES, PatientFiles, Series, Visit
 from napari_convlstm_tumor.settings import Settings
@@ -51,13 +52,13 @@ def read_volume(paths: Sequence[Path], resample_uneven: bool = False) -> Volume:
     """
     if not paths:
         raise InputError("No image files were given.")
-    with about(paths[0].name if len(paths) == 1 else f"{paths[0].name} and {len(paths) - 1} more"):
+    with about(shown(paths[0]) if len(paths) == 1 else f"{shown(paths[0])} and {len(paths) - 1} more"):
         singles = [path for path in paths if is_single_file(path)]
         if singles and len(paths) > 1:
             raise InputError(f"{len(paths)} files were given for one image. Give one file, or one DICOM series.")
         volume = read_single(paths[0]) if singles else read_dicom(paths, resample_uneven)
         _refuse_flat(volume)
-        return Volume(finite(volume.data, paths[0].name), volume.grid)
+        return Volume(finite(volume.data, shown(paths[0])), volume.grid)
 
 
 def read_mask(path: Path, image_grid: Grid, image_paths: Sequence[Path] = ()) -> Volume:
@@ -68,16 +69,16 @@ def read_mask(path: Path, image_grid: Grid, image_paths: Sequence[Path] = ()) ->
     refused. image_paths: the files of that image; a DICOM mask is checked against them. An empty mask is a
     zero volume.
     """
-    with about(path.name):
+    with about(shown(path)):
         if is_single_file(path):
             stored = read_single(path, dtype=None)
-            labels = finite(stored.data, path.name, fill=0)
+            labels = finite(stored.data, shown(path), fill=0)
             mask = Volume(_binary(labels), stored.grid)
             _warn_labels(labels)
         else:
             dicom_images = [p for p in image_paths if not is_single_file(p)]
             mask = read_dicom_mask(path, image_grid, dicom_images)
-        _refuse_elsewhere(mask, image_grid, path.name)
+        _refuse_elsewhere(mask, image_grid, shown(path))
         return mask
 
 

@@ -21,7 +21,7 @@ MAP_WORDS = {
     FRONT_SPEED: (
         "Growth map",
         "Speed of the tumor's front since the visit before.",
-        "a voxel is coarse beside what a front moves; the growth rate of the volume is the sharper number.",
+        "it goes in steps of a voxel, coarse beside what a front moves; the median and the growth rate are sharper.",
     ),
     LOG_GROWTH: (
         "Log-growth map",

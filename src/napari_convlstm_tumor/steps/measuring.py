@@ -149,11 +149,13 @@ class VisitSizes:
         return max((s.boundary_sd_mm for s in self.lesions.values()), default=BOUNDARY_SD_MM)
 
     def boundary_sd_of(self, lesion: int | None) -> float | None:
-        """The same of one lesion, None where it is not there; of the whole tumor for None."""
+        """The same of one lesion, of the whole tumor for None.
+
+        None where the image cuts it: the error of its registration then is on one side only.
+        """
         if lesion is None:
-            return self.boundary_sd_mm
-        size = self.lesions.get(lesion)
-        return None if size is None else size.boundary_sd_mm
+            return None if self.cut else self.boundary_sd_mm
+        return None if lesion in self.cut else self.lesions[lesion].boundary_sd_mm
 
 
 def measure_visit(visit: NativeVisit, labels: Labels, aligned: AlignedSeries, t: int) -> VisitSizes:
@@ -261,11 +263,11 @@ def _front_speed(
 ) -> Interval | None:
     """Median speed since the visit before t, of all tumor or of a lesion, to which ``pieces`` (N,) of the front belong.
 
-    None where no front was followed. No interval where a visit is registered badly, nor for a lesion that was not there
-    before: it came out of another one, and that distance has other errors.
+    None where no front was followed, and for a lesion that is not at both visits: the nearest front before is another
+    lesion's. No interval where a visit is registered badly, or where the end of the image cuts the tumor.
     """
     front = fronts.get(t)
-    if front is None:
+    if front is None or (lesion is not None and not all(lesion in f.lesions for f in found[t - 1 : t + 1])):
         return None
     sds = [found[v].boundary_sd_of(lesion) if aligned.registrations[v].good else None for v in (t - 1, t)]
     among = None if pieces is None else pieces == lesion
