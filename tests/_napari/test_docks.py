@@ -60,21 +60,23 @@ def test_every_step_fits_a_narrow_dock(docked, qtbot):
     assert not wide
 
 
-def test_the_volume_of_a_lesion_is_whole_with_its_interval(docked, analysis):
-    """A column too narrow for it ended in "(28.08-..."."""
+@pytest.mark.parametrize("width", [420, 360, 300])
+def test_the_numbers_of_a_lesion_are_whole(qtbot, width):
+    """Columns too narrow for them ended in "(28.08-..."."""
     from napari_convlstm_tumor._napari.table import LesionTable
 
-    interval = "43.40 (28.08–67.16)"
+    header = ("lesion", "visit", "state", "volume mL", "axial mm", "since baseline %", "since nadir %")
+    cells = ("1", "1", "persistent", "43.40 (28.08–67.16)", "79.0 x 46.6", "+20.5", "+20.5")
     table = LesionTable()
-    cells = ("1", "1", "persistent", interval, "79.0 x 46.6", "+20.5", "+20.5")
-    table.fill(
-        ("lesion", "visit", "state", "volume mL", "axial mm", "since baseline %", "since nadir %"), [cells], [""]
-    )
-    table.resize(420, 200)
-    text = table.item(0, 3).text()
-    lines = text.split("\n")
-    assert " ".join(lines) == interval
-    assert max(table.fontMetrics().horizontalAdvance(line) for line in lines) < table.columnWidth(3)
+    qtbot.addWidget(table)
+    table.fill(header, [cells], [""])
+    table.resize(width, 200)
+    table.show()
+    qtbot.wait(20)
+    for column, cell in enumerate(cells):
+        lines = table.item(0, column).text().split("\n")
+        assert " ".join(lines).replace("\N{NO-BREAK SPACE}", " ") == cell
+        assert max(table.fontMetrics().horizontalAdvance(line) for line in lines) < table.columnWidth(column), cell
 
 
 def test_brackets_step_with_the_focus_in_canvas_and_widget(docked, qtbot):
@@ -135,3 +137,15 @@ def test_napari_asked_and_not_closed_goes_on_where_it_was(docked, qtbot, tmp_pat
     qtbot.waitUntil(lambda: widget.correcting.idle, timeout=WAIT_MS)
     widget.correcting.leave()
     assert len(left_behind(tmp_path / "kept")) == 1
+
+
+def test_a_view_closed_by_its_x_can_be_opened_again(docked, qtbot):
+    viewer, widget, _ = docked
+    window = viewer.window._qt_window
+    qtbot.mouseClick(widget.reading.beside, Qt.MouseButton.LeftButton)
+    next(dock for dock in window.findChildren(QDockWidget) if dock.windowTitle() == COMPARE_NAME).destroyOnClose()
+    qtbot.mouseClick(widget.reading.beside, Qt.MouseButton.LeftButton)
+    assert widget.reading._beside is None and not widget.reading.beside.isChecked()
+    qtbot.mouseClick(widget.reading.beside, Qt.MouseButton.LeftButton)
+    assert COMPARE_NAME in [dock.windowTitle() for dock in window.findChildren(QDockWidget)]
+    qtbot.mouseClick(widget.reading.beside, Qt.MouseButton.LeftButton)
