@@ -1,9 +1,13 @@
 """Keeping with real layers: a session saved and opened, exports, and what a crash left behind."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 pytest.importorskip("napari")
+
+from qtpy.QtCore import QTimer
 
 from napari_convlstm_tumor._napari import viewer as view
 from napari_convlstm_tumor._napari.widget import TumorGrowthWidget
@@ -53,6 +57,30 @@ def test_a_session_is_saved_and_opened(widget, qtbot, tmp_path):
     widget.keeping.export("csv", tmp_path / "out")
     settle(widget, qtbot)
     assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+def test_a_session_opens_over_another_patient_a_layer_a_turn_with_its_corrections(widget, qtbot, tmp_path, analysis):
+    paint(widget, qtbot)
+    widget.keeping.save(tmp_path / "session")
+    settle(widget, qtbot)
+    widget.show_analysis(
+        dataclasses.replace(analysis, patient="B", report=dataclasses.replace(analysis.report, patient="B"))
+    )
+    turns, seen = [0], []
+    timer = QTimer()
+    timer.timeout.connect(lambda: turns.append(turns.pop() + 1))
+    timer.start(0)
+    widget.viewer.layers.events.inserted.connect(lambda event: seen.append(turns[0]))
+    widget.keeping.open(tmp_path / "session")
+    settle(widget, qtbot)
+    timer.stop()
+    assert len(set(seen)) == len(seen) > 4
+    assert widget.analysis.patient == "HAND-01" and widget.analysis is widget.correcting.editor.analysis
+    assert widget.correcting.editor.corrected == {1} and widget.correcting.log.count() == 2
+    before = widget.analysis.report.visits[2]["volume_mm3"]
+    tumor(widget).paint((2, 8, 24, 6), 1)
+    qtbot.waitUntil(lambda: widget.analysis.report.visits[2]["volume_mm3"] > before, timeout=60000)
+    settle(widget, qtbot)
 
 
 def test_what_a_crash_left_behind_is_brought_back(widget, qtbot, tmp_path, analysis):

@@ -45,9 +45,23 @@ def test_run_shows_layers_and_numbers(qtbot, opened, patient):
     assert widget.measuring.visits.rowCount() == 3
     assert widget.measuring.visits.item(2, 1).text() == "97"
     ball_ml = 4 / 3 * np.pi * 10**3 / 1000
-    assert float(widget.measuring.visits.item(2, 2).text().split(" (")[0]) == pytest.approx(ball_ml, rel=0.05)
+    assert float(widget.measuring.visits.item(2, 2).text().split()[0]) == pytest.approx(ball_ml, rel=0.05)
     assert "not judged" in widget.warnings.text() or "below the threshold" in widget.warnings.text()
+    assert widget.measuring.patient.text() == "Patient: HAND-01. Outlines: bright"
     assert widget.save_button.isEnabled()
+
+
+def test_masks_found_are_said_before_and_after(qtbot, opened, patient, analysis):
+    """Or a person takes an annotator's outlines for the network's."""
+    _, widget = opened
+    for day in patient.iterdir():
+        shutil.copy(day / "t1c.nii.gz", day / "tumor.nii.gz")
+    widget.opening.open(patient)
+    qtbot.waitUntil(lambda: widget.opening.found is not None, timeout=WAIT_MS)
+    assert "Tumor masks lie beside the images" in widget.status.text()
+    given = dataclasses.replace(analysis.prediction, model="masks given")
+    widget.show_analysis(dataclasses.replace(analysis, prediction=given))
+    assert widget.measuring.patient.text().endswith("the masks found beside the images, not the network's")
 
 
 def test_words_follow_the_slider(qtbot, opened, analysis):
@@ -59,6 +73,8 @@ def test_words_follow_the_slider(qtbot, opened, analysis):
     assert viewer.canvas.overlays.text.text == "visit 2/3, day 41\ncolours: front speed (mm/month)"
     viewer.layers["front speed (mm/month)"].visible = False
     assert viewer.canvas.overlays.text.text == "visit 2/3, day 41"
+    viewer.layers["forecast day 153"].visible = True
+    assert viewer.canvas.overlays.text.text == "visit 2/3, day 41\noutline: forecast day 153"
     viewer.layers.clear()
     assert not viewer.canvas.overlays.text.visible
 

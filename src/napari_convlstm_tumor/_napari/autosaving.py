@@ -43,12 +43,15 @@ class Autosaver(QObject):
         self.timer.stop()
         editor, base = self._panel.editor, self._panel.base
         if self.home is not None and editor is not None:
-            autosave = self._autosave or Autosave(self.home, editor)
+            autosave = self._autosave = self._autosave or Autosave(self.home, editor)
             if autosave.due:
                 autosave.keep()
             autosave.leave()
             if autosave.kept and not autosave.has_result:
                 _in_background(autosave, editor.analysis if base is None else base)
+
+    def forget(self) -> None:
+        """Other corrections follow, to be kept in a folder of their own."""
         self._autosave = None
 
     def go_on(self, folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -156,6 +157,11 @@ class CorrectPanel(QWidget):
             self.autosaver.leave()
         self._taken, self._waiting = [], []
 
+    def come_back(self) -> None:
+        """They stay on the screen after all: the numbers take in the strokes that ``leave`` finished."""
+        if self.editor is not None:
+            self._ask(lambda editor: editor.analysis)
+
     def _finish_strokes(self) -> None:
         """Those that no thread has measured; a hint to the network is dropped, it would take minutes."""
         strokes = [work for work in (*self._taken, *self._waiting) if isinstance(work, Stroke)]
@@ -169,6 +175,7 @@ class CorrectPanel(QWidget):
 
     def _drop(self) -> None:
         self.leave()
+        self.autosaver.forget()
         self._forecast.stop()
         if self._layer is not None:
             for event in (self._layer.events.paint, self._layer.events.labels_update, self._layer.events.set_data):
@@ -190,13 +197,13 @@ class CorrectPanel(QWidget):
         for event in (self._layer.events.paint, self._layer.events.labels_update, self._layer.events.set_data):
             event.connect(self._touched)
 
-    def adopt(self, editor: Editor) -> None:
-        """Corrections that were made before (a session): their result is put on show."""
+    def adopt(self, editor: Editor, made: list[layers.LayerData]) -> None:
+        """Corrections that were made before (a session): their result, with its layers, is put on show."""
         self._drop()
-        self._set(editor.analysis)
-        self.editor = editor
-        self._widget.show_analysis(editor.analysis)
-        self._follow_layer()
+        self._widget.show_in_turns(editor.analysis, made, partial(self._adopted, editor))
+
+    def _adopted(self, editor: Editor) -> None:
+        self.editor, self.base = editor, None
         self._list_log()
         self._enable()
 

@@ -33,6 +33,7 @@ class SettingsForm(QWidget):
         super().__init__(parent)
         layout = QFormLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
+        layout.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
         types = typing.get_type_hints(Settings)
         self.editors = {field.name: _editor(field, types[field.name]) for field in dataclasses.fields(Settings)}
         for field in dataclasses.fields(Settings):

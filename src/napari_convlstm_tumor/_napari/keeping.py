@@ -14,6 +14,7 @@ from napari_convlstm_tumor._napari.job import Job
 from napari_convlstm_tumor._napari.parts import button, named, row, sentence
 
 if TYPE_CHECKING:
+    from napari_convlstm_tumor._napari.layers import LayerData
     from napari_convlstm_tumor._napari.widget import TumorGrowthWidget
     from napari_convlstm_tumor._napari.worker import Failure
     from napari_convlstm_tumor.edit.editor import Editor
@@ -139,10 +140,20 @@ class KeepPanel(QWidget):
 
     def _open(self, work: Any, kept_in: Path | None = None) -> None:
         """kept_in: the autosave that is brought back; what is corrected next goes there, too."""
-        self._start("Opening the session...", work, "Opened.", lambda editor: self._adopt(editor, kept_in))
 
-    def _adopt(self, editor: Editor, kept_in: Path | None) -> None:
-        self._widget.correcting.adopt(editor)
+        def editor_and_layers() -> tuple[Editor, list[LayerData]]:
+            from napari_convlstm_tumor._napari.layers import to_layers
+
+            editor = work()
+            return editor, to_layers(editor.analysis)
+
+        self._start("Opening the session...", editor_and_layers, "Opened.", lambda made: self._adopt(*made, kept_in))
+
+    def _adopt(self, editor: Editor, made: list[LayerData], kept_in: Path | None) -> None:
+        self._widget.correcting.adopt(editor, made)
+        self._widget.in_turn(lambda: self._adopted(kept_in))
+
+    def _adopted(self, kept_in: Path | None) -> None:
         if kept_in is not None:
             self._widget.correcting.autosaver.go_on(kept_in)
         self.look_for_crashes()
@@ -168,6 +179,9 @@ class KeepPanel(QWidget):
             yield work()
 
         def finish(failure: Failure | None) -> None:
+            self._widget.in_turn(lambda: end(failure))  # after the last layer
+
+        def end(failure: Failure | None) -> None:
             self._job = None
             self.said.setText(done if failure is None else failure.sentence)
             self._take(self._widget.analysis)

@@ -166,10 +166,10 @@ def to_layers(analysis: Analysis, place: str = "", first: LayerData | None = Non
     return [*layers, *map_layers(analysis, shown), mask_layer(TUMOR, lesion_ids(analysis), shown)]
 
 
-def first_layer(first: FirstImage) -> LayerData:
+def first_layer(first: FirstImage, place: str = "") -> LayerData:
     """The lowest layer of a result, before the rest is read."""
     to_visit = tuple(registration.ref_to_visit for registration in first.registrations)
-    shown = Shown("image", first.patient, first.days, first.dated, first.grid, to_visit)
+    shown = Shown("image", first.patient, first.days, first.dated, first.grid, to_visit, place=place)
     return image_layer(first.modalities[0], first.image, shown)
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from napari_convlstm_tumor.series import Report
 
 ON_THE_COMMAND_LINE = "with --criterion"
+MASKS_GIVEN = "masks given"  # what a Prediction says that was not made by a model
+MASKS_FOUND = "the masks found beside the images, not the network's"
 READ_ONLY = "The numbers of a result opened with File > Open. To classify it again, choose its folder here and Run."
 
 
@@ -49,7 +51,7 @@ class MeasurePanel(QWidget):
         """The numbers of a report, of a whole result or of one that was only opened."""
         from napari_convlstm_tumor.report.tables import event_lines
 
-        self.patient.setText(f"Patient: {report.patient}")
+        self.patient.setText(f"Patient: {report.patient}. {_drawn_by(self._widget.analysis)}")
         self._show_response(report)
         self.visits.show_report(report)
         self.lesions.show_report(report)
@@ -110,6 +112,14 @@ def place_of(analysis: Analysis, visit: int, lesion: int) -> Any:
     slices, sizes = np.unique(places[:, axis], return_counts=True)
     middle = places[places[:, axis] == slices[np.argmax(sizes)]].mean(axis=0)
     return analysis.grid.to_mm(middle)
+
+
+def _drawn_by(analysis: Analysis | None) -> str:
+    """Whose outlines the numbers are of: a person's or a network's."""
+    if analysis is None:
+        return ""
+    model = analysis.prediction.model
+    return f"Outlines: {MASKS_FOUND if model == MASKS_GIVEN else model.split(' ')[0]}"
 
 
 def _emphasised(lines: list[str], with_response: bool) -> list[str]:

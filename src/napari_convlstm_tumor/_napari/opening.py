@@ -35,6 +35,7 @@ HEADER = ("visit", "day", "image", "size", "file")
 VISIT, DAY, IMAGE, SIZE, FILE = range(5)
 MANIFEST_FILE = "manifest.csv"
 NO_DAY = ""
+MASKS_THERE = "Tumor masks lie beside the images and are used as they are (Settings: masks). "
 
 
 class OpenPanel(QWidget):
@@ -135,7 +136,9 @@ class OpenPanel(QWidget):
         for part in (self.table, self._reference_row, self.keep_button):
             part.show()
         dated = "dated" if files.dated else "no dates"
-        self._widget.say(f"Found {files.patient}: {len(files.visits)} visits, {dated}. Check the table, then Run.")
+        count = f"{len(files.visits)} visit{'s' if len(files.visits) > 1 else ''}"
+        masks = MASKS_THERE if any(visit.mask is not None for visit in files.visits) else ""
+        self._widget.say(f"Found {files.patient}: {count}, {dated}. {masks}Check the table, then Run.")
 
     def _fill(self, number: int, image: ImageRow, visit_before: int | None) -> None:
         first = image.visit != visit_before

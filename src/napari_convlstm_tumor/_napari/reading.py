@@ -68,11 +68,12 @@ class ReadPanel(QWidget):
             box.toggled.connect(lambda shown, kinds=kinds: self._show_kinds(kinds, shown))
         self.days = named(QSpinBox(), "Days ahead", "Days after the last visit that the forecast is for")
         self.days.setRange(1, LONGEST_HORIZON_DAYS)
-        self.days.setSuffix(" days after the last visit")
+        self.days.setSuffix(" days ahead")
         self.days.setKeyboardTracking(False)
         self.days.valueChanged.connect(self._look_ahead)
         self.note = sentence()
         form = QFormLayout()
+        form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
         form.addRow("Window", self.window)
         form.addRow(
             "Visit",
@@ -230,17 +231,26 @@ class ReadPanel(QWidget):
             self._widget.go_to(point_mm=place_of(analysis, visit, int(ids[np.argmax(sizes)])))
 
     def _dock(self, view: QWidget, name: str) -> None:
-        """Beside the canvas, and as wide."""
+        """Beside the canvas, as high and as wide; under the list of layers a picture would be a strip."""
         self._viewer.window.add_dock_widget(view, name=name, area="left")
         dock: Any = view
-        while not isinstance(dock, QDockWidget):
+        while not isinstance(dock, QDockWidget):  # what napari hands to a plugin is no real dock
             dock = dock.parentWidget()
         window = dock.window()
+        window.addDockWidget(Qt.DockWidgetArea.LeftDockWidgetArea, dock, Qt.Orientation.Horizontal)
         window.resizeDocks([dock], [window.centralWidget().width() // 2], Qt.Orientation.Horizontal)
 
     def _taken_out(self, view: LinkedView | OtherPlanes) -> None:
+        """The canvas gets the room back, not the list of layers."""
         view.close_view()
+        window: Any = view.window()
+        if window is view:  # the x of its dock took it out already
+            return
+        left = Qt.DockWidgetArea.LeftDockWidgetArea
+        others = [dock for dock in window.findChildren(QDockWidget) if window.dockWidgetArea(dock) == left]
+        widths = {dock: dock.width() for dock in others if dock.isVisible() and not dock.isAncestorOf(view)}
         self._viewer.window.remove_dock_widget(view)
+        window.resizeDocks(list(widths), list(widths.values()), Qt.Orientation.Horizontal)
 
     def _flick_or_stop(self) -> None:
         if self._flickering.isActive():

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari.layers import Layer
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog, QLabel, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
 
 from napari_convlstm_tumor._napari import viewer
 from napari_convlstm_tumor._napari.job import Job
 from napari_convlstm_tumor._napari.parts import button, named, row, sentence
+from napari_convlstm_tumor._napari.turns import Turns
 from napari_convlstm_tumor._napari.worker import open_steps
 from napari_convlstm_tumor.errors import TumorError
 
@@ -39,6 +40,7 @@ class ReviewQueue(QWidget):
         self.folder: Path | None = None
         self.items: tuple[Item, ...] = ()
         self.job: Job | None = None
+        self._turns = Turns(self)
         viewer.attach(napari_viewer)
         self._build()
         self._tell()
@@ -126,12 +128,13 @@ class ReviewQueue(QWidget):
         made = getattr(step, "layers", None)
         if made is None:
             return
-        for layer in [x for x in self.viewer.layers if viewer.shown_by(x) is not None]:
-            self.viewer.layers.remove(layer)
-        for data, options, kind in made:
-            self.viewer.add_layer(Layer.create(data, options, kind))
+        self._turns.add(partial(viewer.take_out, self.viewer, made))
+        self._turns.add(*(partial(viewer.put_in, self.viewer, *layer) for layer in made))
 
     def _end(self, failure: Failure | None) -> None:
+        self._turns.add(partial(self._ended, failure))  # after the last layer
+
+    def _ended(self, failure: Failure | None) -> None:
         self.job = None
         self._tell()
         if failure is not None:

@@ -29,7 +29,6 @@ class Table(QTableWidget):
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.verticalHeader().hide()
         self.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Maximum)
         self.cellClicked.connect(lambda row, column: self.row_clicked.emit(row))
         self.currentCellChanged.connect(self._moved)
@@ -42,7 +41,7 @@ class Table(QTableWidget):
         self.setRowCount(len(rows))
         for number, (cells, warning) in enumerate(zip(rows, warnings, strict=True)):
             for place, text in enumerate(cells):
-                self.setItem(number, place, _cell(text, warning))
+                self.setItem(number, place, _cell(_broken(text), warning))
         self._set_widths(header, rows)
         self.blockSignals(False)
         self.updateGeometry()
@@ -51,7 +50,8 @@ class Table(QTableWidget):
         """As high as its rows."""
         self.resizeRowsToContents()
         rows = sum(self.rowHeight(n) for n in range(min(self.rowCount(), MOST_ROWS)))
-        return QSize(super().sizeHint().width(), self.horizontalHeader().sizeHint().height() + rows + 4)
+        bar = self.horizontalScrollBar().height() if self.horizontalScrollBar().maximum() else 0
+        return QSize(super().sizeHint().width(), self.horizontalHeader().sizeHint().height() + rows + bar + 4)
 
     def resizeEvent(self, event: Any) -> None:
         """Narrower columns wrap into more lines."""
@@ -61,7 +61,7 @@ class Table(QTableWidget):
     def _set_widths(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Numbers take what they need; a column with words in it wraps and takes the rest."""
         for place in range(len(header)):
-            wordy = any(" " in row[place] for row in rows)
+            wordy = any(" " in _broken(row[place]) for row in rows)
             mode = QHeaderView.ResizeMode.Stretch if wordy else QHeaderView.ResizeMode.ResizeToContents
             self.horizontalHeader().setSectionResizeMode(place, mode)
 
@@ -106,6 +106,11 @@ def cautions(report: Report) -> str:
     """Every warning of a report, one a line."""
     visits = (f"Visit {visit['visit']}: {warning}" for visit in report.visits for warning in visit["warnings"])
     return "\n".join((*report.warnings, *visits))
+
+
+def _broken(text: str) -> str:
+    """In two lines where a narrow column would cut numbers off: before an interval, between two diameters."""
+    return text.replace(" (", "\n(").replace(" x ", "\N{NO-BREAK SPACE}x\n")
 
 
 def _cell(text: str, warnings: str) -> QTableWidgetItem:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 import numpy as np
+from napari.layers import Layer
 
 from napari_convlstm_tumor._napari import layers
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Layer
 
 VISIT_FONT_SIZE = 11
 OUTLINE_VOXELS = 1
@@ -35,6 +36,7 @@ def attach(viewer: ViewerModel) -> None:
         shown = shown_by(layer)
         if shown is not None:
             _prepare(layer, shown)
+            _bind_keys(layer, viewer)  # the selected layer is asked first, and a mask's own [ and ] size the brush
             _go_to_tumor(viewer, layer, shown)
             viewer.canvas.overlays.scale_bar.visible = True
             layer.events.visible.connect(update)
@@ -49,8 +51,7 @@ def attach(viewer: ViewerModel) -> None:
     viewer.layers.selection.events.active.connect(update)
     viewer.dims.events.current_step.connect(update)
     viewer.dims.events.ndisplay.connect(fill)
-    viewer.bind_key(NEXT_VISIT, lambda _: step_visit(viewer, 1), overwrite=True)
-    viewer.bind_key(PREVIOUS_VISIT, lambda _: step_visit(viewer, -1), overwrite=True)
+    _bind_keys(viewer, viewer)
     for layer in viewer.layers:
         prepare(layer)
 
@@ -82,7 +83,7 @@ def current(viewer: ViewerModel) -> layers.Shown | None:
 
 
 def show_visit(viewer: ViewerModel) -> None:
-    """Write the visit under the slider over the picture, and what the colours mean when a growth map is on."""
+    """Write the visit under the slider over the picture, and what the colours of maps and forecast mean."""
     shown = current(viewer)
     overlay = viewer.canvas.overlays.text
     if shown is None:
@@ -91,6 +92,7 @@ def show_visit(viewer: ViewerModel) -> None:
         return
     lines = [layers.visit_text(shown, visit_number(viewer))]
     lines += [f"colours: {layer.name}" for layer in viewer.layers if _is_growth(layer) and layer.visible]
+    lines += [f"outline: {layer.name}" for layer in viewer.layers if kind_of(layer) == "forecast" and layer.visible]
     overlay.text = "\n".join(lines)
     overlay.font_size = VISIT_FONT_SIZE
     overlay.position = "top_left"
@@ -120,6 +122,33 @@ def go_to(viewer: ViewerModel, visit: int | None = None, point_mm: Any = None) -
     viewer.dims.set_point(range(first, first + 3), [float(v) for v in world])
     centre = [float(world[axis - first]) for axis in viewer.dims.displayed if axis >= first]
     viewer.scene.camera.center = tuple(centre[-3:]) if len(centre) == 3 else (0.0, *centre)
+
+
+def put_in(viewer: ViewerModel, data: Any, options: dict[str, Any], kind: str) -> None:
+    """A new layer; one that is there already on this very array only learns what it is part of."""
+    there = next((layer for layer in viewer.layers if layer.data is data), None)
+    if there is None:
+        viewer.add_layer(Layer.create(data, options, kind))
+    else:
+        there.metadata = options["metadata"]
+
+
+def take_out(viewer: ViewerModel, made: Sequence[layers.LayerData] = ()) -> None:
+    """Take our layers out, but for those on arrays of ``made``; a mask that was painted on stays, renamed."""
+    for layer in [layer for layer in viewer.layers if shown_by(layer) is not None]:
+        if any(layer.data is data for data, *_ in made):
+            continue
+        if layers.is_painted(layer.data, layer.metadata):
+            layer.name = f"{layer.name} (painted)"
+            del layer.metadata[layers.METADATA_KEY]
+        else:
+            viewer.layers.remove(layer)
+
+
+def _bind_keys(asked: Any, viewer: ViewerModel) -> None:
+    """The keys of a viewer or a layer that step through the visits."""
+    asked.bind_key(NEXT_VISIT, lambda _: step_visit(viewer, 1), overwrite=True)
+    asked.bind_key(PREVIOUS_VISIT, lambda _: step_visit(viewer, -1), overwrite=True)
 
 
 def _prepare(layer: Layer, shown: layers.Shown) -> None:

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Layer
 from platformdirs import user_state_path
-from qtpy.QtCore import QEvent, Qt, QTimer, Signal
+from qtpy.QtCore import QEvent, QSize, Qt, QTimer, Signal
+from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QProgressBar, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
 from napari_convlstm_tumor._napari import layers, preferences, viewer
 from napari_convlstm_tumor._napari.correcting import CorrectPanel
 from napari_convlstm_tumor._napari.job import Job
 from napari_convlstm_tumor._napari.keeping import KeepPanel
-from napari_convlstm_tumor._napari.measuring import MeasurePanel
+from napari_convlstm_tumor._napari.measuring import MASKS_GIVEN, MeasurePanel
 from napari_convlstm_tumor._napari.opening import OpenPanel
 from napari_convlstm_tumor._napari.parts import CAUTION_COLOUR, button, named, row, sentence
 from napari_convlstm_tumor._napari.reading import ReadPanel
@@ -42,9 +43,8 @@ SIX_STEPS = (
 )
 STRIP_NAME = "Visits"
 PROGRESS_STEPS = 1000
-WIDTH_PIXELS = 460  # the table of visits fits
+WIDTH_PIXELS, LEAST_WIDTH_PIXELS = 460, 340  # the table of visits fits; all is still there
 CAUTIONS_HEIGHT = 96  # four lines, the rest scrolls
-MASKS_GIVEN = "masks given"  # what a Prediction says that was not made by a model
 CLICKS_UNUSED = "Done. The clicks changed nothing: every visit has a mask. Set masks to 'ignore' to use the network."
 PAINT_NOT_SAVED = "What was painted in the viewer is not in it: save that layer with File > Save Selected Layers."
 
@@ -118,7 +118,14 @@ class TumorGrowthWidget(QWidget):
         layout.addWidget(self._cautions)
         layout.addWidget(self.progress)
         layout.addLayout(row(self.status, self.details_button))
-        self.setMinimumWidth(WIDTH_PIXELS)
+        self.setMinimumWidth(LEAST_WIDTH_PIXELS)
+        for key, step in ((viewer.PREVIOUS_VISIT, -1), (viewer.NEXT_VISIT, 1)):
+            shortcut = QShortcut(QKeySequence(key), self, partial(viewer.step_visit, self.viewer, step))
+            shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
+
+    def sizeHint(self) -> QSize:
+        """As wide as is good to read, unless the person makes it narrower."""
+        return QSize(WIDTH_PIXELS, super().sizeHint().height())
 
     def _hint(self) -> QWidget:
         """The six steps, until the person has read them once."""
@@ -136,8 +143,20 @@ class TumorGrowthWidget(QWidget):
         super().showEvent(event)
         if not self._strip_docked:
             self._strip_docked = True
+            self.window().installEventFilter(self)
             self.viewer.window.add_dock_widget(self.strip, name=STRIP_NAME, area="bottom")
             self.destroyed.connect(partial(_take_out, self.viewer, self.strip))
+
+    def eventFilter(self, watched: Any, event: Any) -> bool:
+        """napari's window closes, unless it asks and the person says no: the last strokes are kept first."""
+        if event.type() == QEvent.Type.Close:
+            self.correcting.leave()
+            QTimer.singleShot(0, self._stay)
+        return False
+
+    def _stay(self) -> None:
+        if self.window().isVisible():
+            self.correcting.come_back()
 
     def changeEvent(self, event: Any) -> None:
         """The x of the dock takes the widget out of it, and nothing brings it back: it ends."""
@@ -274,28 +293,28 @@ class TumorGrowthWidget(QWidget):
         for work in self._showing(layers.to_layers(analysis) if made is None else made, analysis):
             work()
 
+    def show_in_turns(self, analysis: Analysis, made: list[layers.LayerData], then: Callable[[], Any]) -> None:
+        """As ``show_analysis``, one layer a turn of the event loop; then ``then``."""
+        self._turns.add(*self._showing(made, analysis), then)
+
+    def in_turn(self, work: Callable[[], Any]) -> None:
+        """Do this after the layers that are still to be shown."""
+        self._turns.add(work)
+
     def _showing(self, made: list[layers.LayerData], analysis: Analysis | None = None) -> list[Callable[[], Any]]:
         """What there is to do to show layers in place of those on show, in pieces: all at once would hold up the window
         for seconds. analysis: the result they are of; None = a patient's own images, or the first of a result."""
         clicks, shown = self.running.clicks(), made[0][1]["metadata"][layers.METADATA_KEY]
         same = clicks is not None and (clicks.patient, clicks.days) == (shown.patient, shown.days)
         works = [partial(self._clear, made, None if analysis is None else shown.patient)]
-        works += [partial(self._add, *layer) for layer in made]
+        works += [partial(viewer.put_in, self.viewer, *layer) for layer in made]
         works += [partial(self.running.add_clicks, clicks.prompts)] if same else []
         return works if analysis is None else [*works, partial(self._take, analysis, same)]
 
     def _clear(self, made: list[layers.LayerData], patient: str | None) -> None:
-        self._remove_layers(made)
+        viewer.take_out(self.viewer, made)
         if patient is None or patient != self._numbers_of:
             self._forget()
-
-    def _add(self, data: Any, options: dict[str, Any], kind: str) -> None:
-        """A new layer; one that is there already on this very array only learns what it is part of."""
-        there = next((layer for layer in self.viewer.layers if layer.data is data), None)
-        if there is None:
-            self.viewer.add_layer(Layer.create(data, options, kind))
-        else:
-            there.metadata = options["metadata"]
 
     def _take(self, analysis: Analysis, with_clicks: bool) -> None:
         self.analysis = analysis
@@ -328,17 +347,6 @@ class TumorGrowthWidget(QWidget):
         self.warnings.setText(warnings)
         self._cautions.setVisible(bool(warnings))
         self.measuring.show_report(report)
-
-    def _remove_layers(self, made: list[layers.LayerData] | tuple[()] = ()) -> None:
-        """Take our layers out, but for those on arrays of ``made``; a mask that was painted on stays, renamed."""
-        for layer in [layer for layer in self.viewer.layers if viewer.shown_by(layer) is not None]:
-            if any(layer.data is data for data, *_ in made):
-                continue
-            if layers.is_painted(layer.data, layer.metadata):
-                layer.name = f"{layer.name} (painted)"
-                del layer.metadata[layers.METADATA_KEY]
-            else:
-                self.viewer.layers.remove(layer)
 
     def _tell_visit(self, event: Any = None) -> None:
         self.visit_changed.emit(self.visit)

@@ -92,11 +92,12 @@ def _saved_steps(folder: Path) -> Iterator[Step | Drawn]:
     yield pipeline.Step(READING_RESULT, 0.0)
     _warm_up()
     first = results.load_first_image(folder)
-    layer = first_layer(first)
+    layer = first_layer(first, str(folder))
     yield Drawn(pipeline.Step(READING_RESULT, FIRST_IMAGE_SHARE), [layer])
     analysis = results.load(folder, first)
     yield Drawn(
-        pipeline.Step("Saved result shown, nothing was computed", 1.0, analysis), to_layers(analysis, first=layer)
+        pipeline.Step("Saved result shown, nothing was computed", 1.0, analysis),
+        to_layers(analysis, str(folder), layer),
     )
 
 
