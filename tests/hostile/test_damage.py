@@ -18,6 +18,15 @@ MOST_MEMORY_MB = 64
 MOST_SECONDS = 5
 
 
+@pytest.fixture(scope="module", autouse=True)
+def libraries_are_not_searched():
+    """What was there before is no garbage of these tests: searched for some before each, it took most of their time."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session")
 def rows():
     return table["read_rows"]()

@@ -25,7 +25,9 @@ from napari_convlstm_tumor.training.parallel import join
 from napari_convlstm_tumor.training.patients import PatientPlan, simulate_patient, write_patient
 
 SMALL = NetworkConfig(channels=(8, 12, 16, 16, 16), hidden=(4, 4, 6, 6))
-CROP = (32, 32, 16)  # the least that the network can halve; the loop does not care
+# The least that can be trained on: four halvings, and 3 voxels of the first axis are left at the deepest level. With 2
+# torch 2.13 on the CPU returns memory it never wrote as the bf16 gradient of a 3-D convolution's weights.
+CROP = (48, 32, 16)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +102,9 @@ def test_crops_fit_the_poolings():
         for extent in np.linspace(3, 250, 50):
             crop, spacing, _ = draw_crop(float(extent), rng, native)
             assert all(n % 16 == 0 for n in crop)
+            assert crop[0] >= CROP[0]
             assert min(spacing) >= 0.8 * native[0]
+    assert all(head_crop(rng, search)[0][0] >= CROP[0] for search in (False, True) for _ in range(20))
 
 
 def test_half_an_anatomy_is_the_same_place(brain):
@@ -113,7 +117,7 @@ def test_half_an_anatomy_is_the_same_place(brain):
 def options(brain, tmp_path, monkeypatch):
     """A run of four steps on small crops of one small brain, saved and recorded at every second step."""
     monkeypatch.setattr(samples, "draw_crop", lambda *args: (CROP, *draw_crop(*args)[1:]))
-    monkeypatch.setattr(samples, "head_crop", lambda rng: (CROP, *head_crop(rng)[1:]))
+    monkeypatch.setattr(samples, "head_crop", lambda *args, **how: (CROP, *head_crop(*args, **how)[1:]))
     monkeypatch.setattr(material, "load_anatomies", lambda data: [brain])
     monkeypatch.setattr(train, "SAVE_EVERY", 2)
     monkeypatch.setattr(train, "RECORD_EVERY", 2)
