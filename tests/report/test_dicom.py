@@ -224,6 +224,15 @@ def test_report_keeps_a_vanished_lesion_without_a_region(written):
     assert texts(gone[0]) == ["State: vanished"]
 
 
+def test_report_leaves_out_a_lesion_that_is_yet_to_come(patient, tmp_path):
+    report = patient.analysis.report
+    rows = [row | {"state": "absent"} if row["state"] == "vanished" else row for row in report.lesions]
+    to_come = replace(patient.analysis, report=replace(report, lesions=tuple(rows)))
+    document = write(patient, tmp_path, analysis=to_come)["measurements.dcm"]
+    assert "2.25.222" not in [g.tracking_uid for g in groups(document, "whole")]
+    assert "Whole tumor" in [g.tracking_identifier for g in groups(document, "whole")]
+
+
 def test_report_has_the_whole_tumor_of_every_visit(patient, written):
     whole = [g for g in groups(written[0] / "measurements.dcm", "whole") if g.tracking_identifier == "Whole tumor"]
     measured = [numbers(g) for g in whole if "Volume" in numbers(g)]

@@ -116,7 +116,7 @@ def _group(origin: Origin, visit: int, tracking: Any, numbers: list[Any], **more
 
 def _lesion(origin: Origin, visit: int, row: Row, seg: Any | None) -> Iterator[Any]:
     numbers = measurements(row)
-    if not numbers:
+    if not numbers or row.get("state") == "absent":  # a lesion that is yet to come
         return
     uid = str(row["tracking_uid"])
     tracking = sr.TrackingIdentifier(uid, f"Lesion {row['lesion']}")
