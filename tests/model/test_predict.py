@@ -11,11 +11,11 @@ from napari_convlstm_tumor.errors import InputError, SettingsError
 from napari_convlstm_tumor.model import drawing, predict
 from napari_convlstm_tumor.model.card import save_model
 from napari_convlstm_tumor.model.device import pick_device
-from napari_convlstm_tumor.model.follow import follow, surest, touching, with_lost_rims
+from napari_convlstm_tumor.model.follow import follow, surest, touching, with_lost_rims, without_specks
 from napari_convlstm_tumor.model.network import GrowthNet, NetworkConfig
 from napari_convlstm_tumor.model.predict import visit_order
 from napari_convlstm_tumor.model.windows import Canvas, plan_windows, window_weight
-from napari_convlstm_tumor.series import FED, AlignedSeries, Prompt, Registration
+from napari_convlstm_tumor.series import FED, AlignedSeries, Look, Prompt, Registration
 from napari_convlstm_tumor.settings import Settings
 from napari_convlstm_tumor.volume import Grid
 
@@ -253,3 +253,33 @@ def test_a_dark_middle_gets_the_rim_back_that_only_the_wide_look_saw() -> None:
     tumor = np.where((radius < 6) & (np.indices((40, 40, 40))[1] < 20), 0.9, 0.0).astype(np.float32)
     leak = np.where(np.indices((40, 40, 40))[1] >= 20, 0.8, tumor).astype(np.float32)
     assert np.array_equal(with_lost_rims(tumor, leak, (1, 1, 1)), tumor)
+
+
+def test_specks_are_no_lesions_and_pieces_of_one_count_together() -> None:
+    probability = np.zeros((40, 20, 20), np.float32)
+    probability[2:4, 2:4, 2:4] = 0.9  # 8 mm3, alone
+    probability[20:22, 10:13, 10:13] = 0.8  # 18 mm3, and as much again 2 mm beside it
+    probability[24:26, 10:13, 10:13] = 0.7
+    probability[30, 0, 0] = 0.4  # below one half: no outline, stays
+    kept = without_specks(probability, (1.0, 1.0, 1.0), 30.0)
+    assert not kept[:10].any()
+    assert np.array_equal(kept[10:], probability[10:])
+    assert without_specks(probability, (2.0, 2.0, 2.0), 30.0).max() == np.float32(0.9)  # 64 mm3 there
+    assert not without_specks(probability, (1.0, 1.0, 1.0), 40.0)[20:28].any()
+
+
+def test_only_specks_at_a_visit_are_left_out_and_said(tiny_model, monkeypatch) -> None:
+    aligned = tiny_series((None, None, None))
+    frames = np.zeros((3, *aligned.grid.shape), np.float32)
+    frames[0, 8:14, 8:14, 4:8] = frames[2, 8:10, 8:10, 4:6] = 0.9
+    made = predict._Answer(frames, np.zeros((1, 1, 1, 1), np.float16), Look((slice(0, 1),) * 3, (1, 1, 1)))
+
+    def outlined(*_):
+        yield 1.0
+        return made
+
+    monkeypatch.setattr(predict, "_prompted", outlined)
+    prediction = answer(aligned, tiny_model, (Prompt(1, "point", np.zeros(3)),))
+    assert [bool(prediction.mask(t).any()) for t in range(3)] == [True, False, False]
+    said = [w for w in prediction.warnings if "only specks below 30 mm3" in w]
+    assert len(said) == 1 and "visit 3" in said[0]

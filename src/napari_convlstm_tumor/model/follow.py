@@ -70,6 +70,21 @@ def touching(mask: Mask, seeds: Mask, spacing_mm: Sequence[float]) -> Mask:
     return np.isin(labels, meant[meant > 0])
 
 
+def without_specks(probability: FloatVolume, spacing_mm: Sequence[float], smallest_mm3: float) -> FloatVolume:
+    """Probability (I, J, K) of one visit, 0 where a lesion (pieces within JOIN_MM are one) is smaller than that."""
+    outlined = probability >= 0.5
+    if not outlined.any():
+        return probability
+    box = ndimage.find_objects(outlined.astype(np.uint8))[0]
+    size = [2 * round(JOIN_MM / 2 / s) + 1 for s in spacing_mm]
+    labels, _ = ndimage.label(ndimage.maximum_filter(outlined[box], size))
+    voxels = np.bincount(labels[outlined[box]], minlength=int(labels.max()) + 1)
+    specks = outlined[box] & (voxels * float(np.prod(spacing_mm)) < smallest_mm3)[labels]
+    kept = probability.copy()
+    kept[box][specks] = 0
+    return kept
+
+
 def places_found(
     probability: FloatVolume, spacing_mm: Sequence[float], smallest_mm3: float, most: int
 ) -> list[tuple[int, tuple[int, int, int]]]:

@@ -30,7 +30,7 @@ from napari_convlstm_tumor.model.drawing import (
     is_prompted,
     prompted_bounds,
 )
-from napari_convlstm_tumor.model.follow import follow, places_found, surest, with_lost_rims
+from napari_convlstm_tumor.model.follow import follow, places_found, surest, with_lost_rims, without_specks
 from napari_convlstm_tumor.model.network import (
     INTENSITY_LIMIT,
     forecast_geometry,
@@ -44,6 +44,9 @@ from napari_convlstm_tumor.settings import Settings
 # Without a prompt, something smaller than this is not taken for a lesion, and at most so many are.
 SMALLEST_FOUND_MM3 = 150.0
 MOST_FOUND = 4
+# What the network outlines at a visit that nobody pointed at is no lesion below this (a sphere of 4 mm): where a tumor
+# vanished, specks of 10 to 20 mm3 were left of it (simulated patients that neither trained nor score it).
+SMALLEST_OUTLINED_MM3 = 30.0
 # A given mask that grows by more than this when its holes are filled is another kind of outline than the network's.
 HOLES = 1.1
 # Of the network's correction to the mean speed of the front so much is believed. The mean of two forecasts is often
@@ -75,13 +78,13 @@ def segment(
         answer = yield from _prompted(work, aligned, prompts, 0.0, 1.0)
     else:
         answer = yield from _automatic(work, aligned)
-    probability = answer.probability
+    outlined = [bool((frame >= 0.5).any()) for frame in answer.probability]
+    probability = _cleaned(answer.probability, aligned, prompts)
+    specks = [visit for visit, frame in enumerate(probability) if outlined[visit] and not (frame >= 0.5).any()]
     for visit, mask in enumerate(aligned.masks):
-        if mask is None:
-            probability[visit] *= aligned.inside[visit]
-        else:
+        if mask is not None:
             probability[visit] = mask
-    warnings = (*_cautions(model, aligned, prompts, answer.lost), *work.notes)
+    warnings = (*_cautions(model, aligned, prompts, answer.lost, specks), *work.notes)
     return Prediction(
         probability,
         aligned.days,
@@ -90,16 +93,25 @@ def segment(
         warnings=warnings,
         features=answer.features,
         look=answer.look,
-        unfollowed=_unfollowed(answer, aligned) if unfollowed else None,
+        unfollowed=_unfollowed(answer, aligned, prompts) if unfollowed else None,
     )
 
 
-def _unfollowed(answer: _Answer, aligned: AlignedSeries) -> FloatVolume | None:
+def _unfollowed(answer: _Answer, aligned: AlignedSeries, prompts: tuple[Prompt, ...]) -> FloatVolume | None:
     """All that the network outlined, (T, I, J, K), on the common grid."""
     if answer.outlined is None:
         return None
     whole = np.stack([looks.grow(frame, answer.look, aligned.grid) for frame in answer.outlined])
-    return whole * aligned.inside
+    return _cleaned(whole, aligned, prompts)
+
+
+def _cleaned(probability: FloatVolume, aligned: AlignedSeries, prompts: tuple[Prompt, ...]) -> FloatVolume:
+    """Probability (T, I, J, K), in place: within each visit's image, without specks where nobody pointed."""
+    pointed_at = {p.visit - 1 for p in prompts}
+    probability *= aligned.inside
+    for visit in set(range(len(probability))) - pointed_at:
+        probability[visit] = without_specks(probability[visit], aligned.grid.spacing_mm, SMALLEST_OUTLINED_MM3)
+    return probability
 
 
 @dataclass(frozen=True, eq=False)
@@ -357,7 +369,7 @@ def _refuse_blind_run(model: Model, aligned: AlignedSeries, prompts: tuple[Promp
 
 
 def _cautions(
-    model: Model, aligned: AlignedSeries, prompts: tuple[Prompt, ...], lost: Sequence[int]
+    model: Model, aligned: AlignedSeries, prompts: tuple[Prompt, ...], lost: Sequence[int], specks: Sequence[int]
 ) -> tuple[str, ...]:
     """What a person must know about this answer."""
     found = [
@@ -388,4 +400,10 @@ def _cautions(
             f"At visit {visit + 1} the network outlined something, but nothing that continues the lesion pointed at: "
             "it was left out. Click the tumor at that visit if it is still there."
         )
+    for visit in specks:
+        if aligned.masks[visit] is None:
+            found.append(
+                f"At visit {visit + 1} the network outlined only specks below {SMALLEST_OUTLINED_MM3:.0f} mm3, which "
+                "are left out: look whether the tumor is gone, and click it if it is not."
+            )
     return tuple(found)
