@@ -283,3 +283,18 @@ def test_only_specks_at_a_visit_are_left_out_and_said(tiny_model, monkeypatch) -
     assert [bool(prediction.mask(t).any()) for t in range(3)] == [True, False, False]
     said = [w for w in prediction.warnings if "only specks below 30 mm3" in w]
     assert len(said) == 1 and "visit 3" in said[0]
+
+
+def test_clicks_in_unlike_tissue_each_find_their_own_likeness() -> None:
+    aligned = tiny_series((None, None, None))
+    aligned.data[0, 0] = 0.0
+    aligned.data[0, 0, :8], aligned.data[0, 0, 16:] = -2.0, 3.0  # necrosis and a bright rim, as a scan may show them
+    places = ((3.0, 12.0, 6.0), (20.0, 12.0, 6.0))
+    drawn = drawing.draw_prompts(aligned, tuple(Prompt(1, "point", np.array(p)) for p in places))
+    assert drawn[0][1].tolist() == [[-2.0], [3.0]]
+    _, alike, _ = predict._visit_input(
+        aligned, drawn, 0, (slice(0, 24), slice(0, 24), slice(0, 12)), ("t1c",), (8, 8, 4), torch.device("cpu")
+    )
+    dark, between, bright = alike[0, 0, :8], alike[0, 0, 8:16], alike[0, 0, 16:]
+    assert dark.min() == bright.min() == 1.0  # their mean intensity, 0.5, is that of neither
+    assert between.max() < 1e-6

@@ -29,22 +29,27 @@ def is_prompted(aligned: AlignedSeries, prompts: tuple[Prompt, ...]) -> bool:
 
 
 def draw_prompts(aligned: AlignedSeries, prompts: tuple[Prompt, ...]) -> dict[int, tuple[Tensor, Tensor]]:
-    """0-based visit -> (prompt channels on the common grid, mean intensity (C,) of the prompted tissue)."""
+    """0-based visit -> (prompt channels on the common grid, mean intensities (P, C) of the tissue of each prompt).
+
+    One mean a prompt: the mean of a click in dark necrosis and one in a bright lesion is the intensity of neither.
+    """
     drawn: dict[int, tuple[Tensor, Tensor]] = {}
     for visit, mask in enumerate(aligned.masks):
         here = [p for p in prompts if p.visit == visit + 1]
         if mask is None and not here:
             continue
         canvas = channels.empty_prompt(aligned.grid.shape)
-        core = torch.zeros(aligned.grid.shape, dtype=torch.bool)
+        cores = [_draw_one(canvas, prompt, aligned) for prompt in here]
         if mask is not None:
-            core |= channels.add_mask(canvas, torch.from_numpy(closed(mask, aligned.grid.spacing_mm)))
-        for prompt in here:
-            core |= _draw_one(canvas, prompt, aligned)
-        values = torch.from_numpy(aligned.data[visit])
-        mean = torch.stack([v[core].mean() if bool(core.any()) else v.new_tensor(torch.inf) for v in values])
-        drawn[visit] = (canvas, mean)
+            cores.append(channels.add_mask(canvas, torch.from_numpy(closed(mask, aligned.grid.spacing_mm))))
+        drawn[visit] = (canvas, torch.stack([_mean_in(core, aligned.data[visit]) for core in cores]))
     return drawn
+
+
+def _mean_in(core: Tensor, images: npt.NDArray[np.float32]) -> Tensor:
+    """Mean (C,) of images (C, I, J, K) in a core; infinite, and so like nothing, where the core is empty."""
+    values = torch.from_numpy(images)
+    return values[:, core].mean(dim=1) if bool(core.any()) else values.new_full((len(values),), torch.inf)
 
 
 def closed(mask: npt.NDArray[np.generic], spacing_mm: Sequence[float]) -> npt.NDArray[np.bool_]:

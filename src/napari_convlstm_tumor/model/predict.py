@@ -342,11 +342,11 @@ def _visit_input(
             images[names.index(modality)] = torch.where(inside, image, -INTENSITY_LIMIT)
     if visit in drawn:
         prompt = drawn[visit][0][:, *window]
-        reference = drawn[visit][1]
+        references = drawn[visit][1]
         for c, modality in enumerate(aligned.modalities):
             if aligned.present[visit, c]:
                 n = names.index(modality)
-                alike[n] = channels.likeness(images[n], reference[c])
+                alike[n] = channels.likeness(images[n], references[:, c])
     pad = [a for n, s in zip(reversed(sizes), reversed(stride), strict=True) for a in (0, -n % s)]
     padded = (F.pad(images[None], pad, mode="replicate"), F.pad(alike[None], pad), F.pad(prompt[None], pad))
     on_device = [x.to(device) for x in padded]

@@ -64,12 +64,13 @@ def similarity(image: Tensor, core: Tensor | None) -> Tensor:
     """Likeness (C, I, J, K) in 0..1 of every voxel of image (C, I, J, K) to the mean of the core; 0 without core."""
     if core is None or not bool(core.any()):
         return torch.zeros_like(image)
-    return torch.stack([likeness(channel, channel[core].mean()) for channel in image])
+    return torch.stack([likeness(channel, channel[core].mean()[None]) for channel in image])
 
 
-def likeness(channel: Tensor, reference: Tensor) -> Tensor:
-    """exp(-((I - reference) / 0.35)^2) of one channel (I, J, K)."""
-    return torch.exp(-(((channel - reference) / SIMILARITY_WIDTH) ** 2))
+def likeness(channel: Tensor, references: Tensor) -> Tensor:
+    """exp(-((I - reference) / 0.35)^2) of one channel (I, J, K), to the nearest of the references (P,)."""
+    nearest = torch.stack([(channel - reference).abs() for reference in references]).amin(dim=0)
+    return torch.exp(-((nearest / SIMILARITY_WIDTH) ** 2))
 
 
 def _axis(prompt: Tensor, axis: int) -> Tensor:
