@@ -138,7 +138,7 @@ def test_what_is_recalled_is_never_settled_fact() -> None:
     early = classify(cases.areas((0, 400), (40, 600)), "rano-2.0-area", radiotherapy_end_day=0)[1]
     confirmed = classify(cases.areas((0, 400), (40, 200)), "rano-meningioma")[1]
     metastasis = classify(cases.diameters((0, 30), (60, 36)), "rano-bm")[1]
-    assert all("recalled, not read in its source" in a.reason for a in (early, confirmed, metastasis))
+    assert all("not read in the guideline itself" in a.reason for a in (early, confirmed, metastasis))
 
 
 @pytest.mark.parametrize(
