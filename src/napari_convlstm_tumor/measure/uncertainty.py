@@ -307,9 +307,9 @@ def changes_from_nadir(sizes: Sequence[Size | None], baseline: int = 0) -> list[
 
 
 def summed(sizes: Sequence[Size]) -> Size:
-    """Sum of diameters or products over lesions of one visit; one segmenter, so their errors add up.
+    """Sum of sizes over lesions of one visit; one segmenter, so their errors add up.
 
-    InputError when there are none. For the volume of several lesions use ``measure_volume`` on all of them.
+    InputError when there are none. For the volume of masks at hand use ``measure_volume`` on all of them.
     """
     if not sizes:
         raise InputError("A sum of sizes needs at least one.")
