@@ -267,8 +267,8 @@ def summary(course: Course) -> dict[str, Any]:
 
     Each rate is a least-squares slope: {"value", "standard_error", "low", "high"}, the last three (the 95 %
     interval) None where they cannot be known; None as a whole where undefined. A doubling time has no standard error,
-    and is None when the interval of the growth rate holds zero: its own would run through infinity. "within_error" is of the
-    change from the first visit to the last: a rate may hold zero because growth was not steady.
+    and is None when the interval of the growth rate holds zero: its own would run through infinity. "within_error" is
+    of the change from the first visit to the last: a rate may hold zero because growth was not steady.
     """
     last = len(course.days) - 1
     sgr, change = course.growth_rate(0, last), course.change(0, last) if last else None
