@@ -263,6 +263,13 @@ def test_a_forecast_that_was_not_made_says_why():
     assert why in text_of(patient_html(a_full_analysis(), forecasts=rows))
 
 
+def test_a_forecast_without_a_band_says_why():
+    rows = (FORECASTS[0], {**FORECASTS[1], "note": "No band: its error was not measured."})
+    assert "persistence No band: its error was not measured." in text_of(
+        patient_html(a_full_analysis(), forecasts=rows)
+    )
+
+
 def test_every_front_speed_is_called_a_median(full_page):
     """The forecast's sentence has the mean and says so (tests/steps/test_forecasting): two numbers for one name."""
     page = text_of(full_page)
