@@ -65,6 +65,13 @@ class Case:
             found.append(Part(name, minor, targets, tuple(sizes)))
         return tuple(found)
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether the number of targets kept a measurable lesion from being one."""
+        return sum(len(lesions) for *_, lesions in self._kinds()) > sum(
+            len(part.sizes[self.base].parts) for part in self.parts
+        )
+
     def _kinds(self) -> list[tuple[str, float | None, list[LesionMeasure]]]:
         """Kinds of tumor measurable at the baseline: name, fall that is a minor response, the lesions."""
         measurable = [

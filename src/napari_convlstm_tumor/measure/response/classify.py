@@ -71,7 +71,8 @@ def _judge(case: Case, i: int, earlier: Sequence[Draft]) -> Draft:
     if case.trouble(case.base):
         return Draft(i, NE, f"the baseline of {case.when(case.base)} cannot be used: {case.trouble(case.base)}")
     if i == case.base:
-        return Draft(i, BASELINE, _baseline_words(case), unchecked=("targets",))
+        limits = ("measurable", "targets") if case.is_limited else ("measurable",)
+        return Draft(i, BASELINE, _baseline_words(case), unchecked=limits if case.old(i) else ())
     new, entered = _new_lesions(case, i), _entered(case, i)
     draft = (
         (entered if new is None or new.equivocal else new)

@@ -200,7 +200,11 @@ RANO_MENINGIOMA = Criterion(
     progression=0.25,
     minor=0.25,
     # (check) Neither stands in table 1, which is what was read.
-    unchecked={"confirmation": "4 weeks of confirmation", "targets": "10 x 10 mm as measurable, at most 5"},
+    unchecked={
+        "confirmation": "4 weeks of confirmation",
+        "measurable": "10 x 10 mm as measurable",
+        "targets": "at most 5 targets",
+    },
 )
 RECIST = Criterion(
     "recist-1.1",
