@@ -434,6 +434,14 @@ LESIONS = [
         [False, False],
     ),
     Case(
+        "tiny new lesion, then growth without it",
+        RE,
+        [at(0, ball(1, 30)), at(60, ball(1, 30), ball(2, 4)), at(100, ball(1, 40))],
+        ["preliminary PD", "PD"],
+        "RECIST 1.1: the growth counts from its own day",
+        [False, None],
+    ),
+    Case(
         "tiny new lesion and growth",
         RE,
         [at(0, ball(1, 30)), at(60, ball(1, 40), ball(2, 4))],

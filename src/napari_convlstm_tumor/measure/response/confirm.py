@@ -117,6 +117,8 @@ def _progression(case: Case, judged: list[Draft], open_ones: Sequence[int], draf
             judged[j] = replace(judged[j], confirmed=True, later=(words,))
         return replace(draft, confirmed=True, later=(f"confirms {case.when(first[0])}",))
     if not (early or case.confirm_progression or draft.equivocal):
+        gone = [j for j in open_ones if judged[j].equivocal]  # else it would bear them out
+        _drop(case, judged, gone, draft)
         return draft
     used = (*draft.unchecked, "early") if early else draft.unchecked
     confirmed = False if case.dated or draft.equivocal else None
@@ -152,7 +154,7 @@ def _why_open(case: Case, draft: Draft, early: bool) -> str:
 
 
 def _drop(case: Case, judged: list[Draft], open_ones: Sequence[int], draft: Draft) -> None:
-    """A visit without progression: what was preliminary before it, was none."""
+    """A visit without progression, or with another: what was preliminary before it, was none."""
     for j in open_ones:
         if judged[j].confirmed is False:
             words = f"not confirmed: {case.when(draft.visit)} shows {draft.category}"
