@@ -579,6 +579,22 @@ LESIONS = [
         says=("merged from 1 and 2",),
     ),
     Case(
+        "one in two parts",
+        A2,
+        [at(0, lesion(1, 30, 20)), at(60, lesion(1, 30, 24, state="split", product_mm2=360.0))],
+        ["SD"],
+        "two parts of 15 x 12 each: 600 -> 360 mm2, and not the product of the summed diameters",
+        says=("-40 %",),
+    ),
+    Case(
+        "two merge, one diameter",
+        RE,
+        [at(0, ball(1, 30), ball(2, 30)), at(60, ball(1, 60, state="merged", follows=(2,)))],
+        ["SD"],
+        "RECIST 1.1: the longest diameter of the whole; it tells little of growth",
+        says=("may hide growth: a reader must judge",),
+    ),
+    Case(
         "two merge, one keeps its name",
         V2,
         [at(0, ml(1, 5), ml(2, 5)), at(60, ml(1, 10.5, state="merged", follows=(2,)))],

@@ -264,6 +264,8 @@ def _changes_of_shape(case: Case, i: int) -> list[str]:
         for item in case.visits[i].present
         if item.state in ("split", "merged")
     ]
+    if case.rule.quantity != "volume" and any(item.state == "merged" for item in case.visits[i].present):
+        found.append("its own diameters now stand for those of several, which may hide growth: a reader must judge")
     before = {item.lesion: item for item in case.visits[case.base].present}
     turned = [n for n in case.visits[i].present if n.enhancing and n.lesion in before]
     turned = [n for n in turned if before[n.lesion].enhancing is False]

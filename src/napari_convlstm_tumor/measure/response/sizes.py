@@ -62,7 +62,8 @@ def size_of(lesion: LesionMeasure, rule: Criterion) -> float:
     if rule.quantity == "volume":
         return lesion.volume_mm3
     if rule.quantity == "area":
-        return lesion.longest_axial_mm * lesion.perpendicular_axial_mm
+        product = lesion.longest_axial_mm * lesion.perpendicular_axial_mm
+        return product if lesion.product_mm2 is None else lesion.product_mm2
     shown = lesion.perpendicular_axial_mm if rule.nodes and lesion.node else lesion.longest_axial_mm
     return shown or TOO_SMALL_MM
 
