@@ -79,6 +79,7 @@ G, A2, V2, LG, BM, ME, RE = (
 LV, LR, FL = "lung-volume", "lung-rads", "fleischner"
 UNDATED = {"dated": False}
 NODE = {"node": True}
+ENHANCED, PLAIN = {"enhancing": True}, {"enhancing": False}
 
 
 def cut_glioma(day: int) -> VisitMeasure:
@@ -402,16 +403,94 @@ LESIONS = [
         "tiny new lesion",
         BM,
         [at(0, ball(1, 30)), at(60, ball(1, 30), ball(2, 4))],
+        ["preliminary PD"],
+        "PMC6499019 table 4: equivocal because small, follow-up will clarify",
+        [False],
+        says=("equivocal", "waits for a visit that shows the new lesion again"),
+    ),
+    Case(
+        "tiny new lesion, there again and still small",
+        BM,
+        [at(0, ball(1, 30)), at(60, ball(1, 30), ball(2, 4)), at(74, ball(1, 30), ball(2, 4))],
+        ["preliminary PD", "PD"],
+        "PMC6499019 table 4: repeat scans confirm; the date is that of the first",
+        [True, True],
+        says=("new lesion 2 since day 60", "confirms day 60"),
+    ),
+    Case(
+        "tiny new lesion, gone again",
+        RE,
+        [at(0, ball(1, 30)), at(60, ball(1, 30), ball(2, 4)), at(100, ball(1, 30))],
+        ["preliminary PD", "SD"],
+        "RECIST 1.1: equivocal new lesions are no progression unless repeat scans confirm them",
+        [False, None],
+    ),
+    Case(
+        "another tiny new lesion does not confirm the first",
+        RE,
+        [at(0, ball(1, 30)), at(60, ball(1, 30), ball(2, 4)), at(100, ball(1, 30), ball(3, 4))],
+        ["preliminary PD", "preliminary PD"],
+        "RECIST 1.1: it is the same lesion that must be seen again",
+        [False, False],
+    ),
+    Case(
+        "tiny new lesion, then growth without it",
+        RE,
+        [at(0, ball(1, 30)), at(60, ball(1, 30), ball(2, 4)), at(100, ball(1, 40))],
+        ["preliminary PD", "PD"],
+        "RECIST 1.1: the growth counts from its own day",
+        [False, None],
+    ),
+    Case(
+        "tiny new lesion and growth",
+        RE,
+        [at(0, ball(1, 30)), at(60, ball(1, 40), ball(2, 4))],
         ["PD"],
-        "PMC6499019: equivocal because small, later visits clarify",
-        says=("equivocal",),
+        "the targets alone are PD",
+    ),
+    Case(
+        "tiny new lesion that a reader is sure of",
+        RE,
+        [at(0, ball(1, 30)), at(60, ball(1, 30), ball(2, 4))],
+        ["PD"],
+        "RECIST 1.1: unequivocal progression, as entered",
+        options={"clinical": [None, ClinicalState(non_target_progression=True)]},
+    ),
+    Case(
+        "tiny new lesion, undated",
+        RE,
+        [at(0, ball(1, 30)), at(1, ball(1, 30), ball(2, 4)), at(2, ball(1, 30), ball(2, 4))],
+        ["preliminary PD", "PD"],
+        "seeing it again needs no dates",
+        [True, True],
+        options=UNDATED,
+    ),
+    Case(
+        "tiny new lesion within a response",
+        RE,
+        [
+            at(0, ball(1, 30)),
+            at(60, ball(1, 20)),
+            at(120, ball(1, 20), ball(2, 4)),
+            at(180, ball(1, 22)),
+        ],
+        ["PR", "preliminary PD", "PR"],
+        "EORTC: the response goes on until PD, and what was not confirmed was none",
+    ),
+    Case(
+        "tiny new lesion, high grade",
+        G,
+        [at(0, ball(1, 30)), at(60, ball(1, 30), ball(2, 4))],
+        ["PD"],
+        "PMC10584081 table 1: appearance of any new lesion",
+        says=("too small to be measurable",),
     ),
     Case(
         "tiny new lesion, RANO 2.0",
         A2,
         [at(0, ball(1, 30)), at(60, ball(1, 30), ball(2, 4))],
         ["SD"],
-        "recalled: must be measurable; watched",
+        "cai4cai/rano2.0-assist: new measurable disease; watched",
         says=("to be watched",),
     ),
     Case(
@@ -419,8 +498,8 @@ LESIONS = [
         A2,
         [at(0, ball(1, 30)), at(60, ball(1, 30), ball(2, 12))],
         ["PD"],
-        "recalled, and says so",
-        says=("recalled, not read",),
+        "cai4cai/rano2.0-assist, and says that the guideline was not read",
+        says=("not read in the guideline",),
     ),
     Case(
         "new lesion stays",
@@ -498,6 +577,22 @@ LESIONS = [
         ["SD"],
         "one 40 x 20 for two 20 x 20: same area, not new, not vanished",
         says=("merged from 1 and 2",),
+    ),
+    Case(
+        "one in two parts",
+        A2,
+        [at(0, lesion(1, 30, 20)), at(60, lesion(1, 30, 24, state="split", product_mm2=360.0))],
+        ["SD"],
+        "two parts of 15 x 12 each: 600 -> 360 mm2, and not the product of the summed diameters",
+        says=("-40 %",),
+    ),
+    Case(
+        "two merge, one diameter",
+        RE,
+        [at(0, ball(1, 30), ball(2, 30)), at(60, ball(1, 60, state="merged", follows=(2,)))],
+        ["SD"],
+        "RECIST 1.1: the longest diameter of the whole; it tells little of growth",
+        says=("may hide growth: a reader must judge",),
     ),
     Case(
         "two merge, one keeps its name",
@@ -631,6 +726,39 @@ LESIONS = [
         ["SD"],
         "clinical.md: <=5 targets; the sixth is non-target",
         misses=("unequivocally",),
+    ),
+    Case(
+        "four lesions, three targets",
+        V2,
+        [at(0, *(ml(i, 10 - i) for i in range(1, 5))), at(60, *(ml(i, 10 - i) for i in range(1, 4)), ml(4, 12))],
+        ["SD"],
+        "cai4cai/rano2.0-assist: at most 3 targets; the fourth alone +100 %, with the targets 30 -> 36 mL",
+        misses=("their volume is +100 % against its smallest, with the targets +20 %, which would be no progression",),
+    ),
+    Case(
+        "the fourth would make it progression",
+        V2,
+        [at(0, *(ml(i, 10 - i) for i in range(1, 5))), at(60, *(ml(i, 10 - i) for i in range(1, 4)), ml(4, 18))],
+        ["SD"],
+        "cai4cai/rano2.0-assist: with the targets 30 -> 42 mL; unequivocal is a reader's word",
+        misses=("with the targets +40 %, which would be progression: a reader must look",),
+    ),
+    Case(
+        "two targets of each kind",
+        A2,
+        [
+            at(0, *(area(i, 900 - i, **ENHANCED) for i in (1, 2, 3)), *(area(i, 900 - i, **PLAIN) for i in (4, 5, 6))),
+            at(
+                60,
+                *(area(i, 900 - i, **ENHANCED) for i in (1, 2)),
+                *(area(i, 900 - i, **PLAIN) for i in (4, 5)),
+                area(3, 2000, **ENHANCED),
+                area(6, 2000, **PLAIN),
+            ),
+        ],
+        ["SD"],
+        "cai4cai/rano2.0-assist: 2 enhancing and 2 other targets in mixed tumors",
+        misses=("non-target lesions",),
     ),
     Case(
         "two targets an organ",
@@ -858,8 +986,6 @@ TRACKED = [
     ),
 ]
 
-ENHANCED, PLAIN = {"enhancing": True}, {"enhancing": False}
-
 
 def mixed(*sizes: tuple[float, float]) -> list[VisitMeasure]:
     """(enhancing, other) products every 60 days."""
@@ -922,7 +1048,7 @@ MIXED = [
         [at(0, ml(1, 10, **PLAIN)), at(60, ml(1, 6, **PLAIN))],
         ["MR"],
         "recalled 40 %, and says so",
-        says=("recalled, not read",),
+        says=("not read in the guideline",),
     ),
     Case(
         "only enhancing, -30 %",
@@ -1087,7 +1213,7 @@ EARLY = [
         ["preliminary PD"],
         "clinical.md: early PD needs confirmation",
         [False],
-        says=("60 days after radiotherapy", "recalled, not read"),
+        says=("60 days after radiotherapy", "not read in the guideline"),
         options=RT,
     ),
     Case(

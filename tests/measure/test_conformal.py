@@ -232,9 +232,8 @@ def test_the_shipped_calibration_covers_what_it_says():
     assert shipped.longest_horizon_days >= 90
     for name, found in shipped.models.items():
         assert found.tested_on >= 100, name
-        # 87 to 93 % is asked of the measurement (docs/forecast.md), whose own error is 2 %: this catches a mix-up.
-        assert 0.85 <= found.front_coverage <= 0.95, name
-        assert 0.85 <= found.volume_coverage <= 0.95, name
+        assert 0.87 <= found.front_coverage <= 0.93, name
+        assert 0.87 <= found.volume_coverage <= 0.93, name
 
 
 def test_a_calibration_comes_back_from_its_file(tmp_path):

@@ -134,11 +134,27 @@ def test_steroids_and_clinical_state_are_never_assumed() -> None:
         assert ("corticosteroid" in missing and "clinical state" in missing) == rule.clinical
 
 
+@pytest.mark.parametrize(("count", "said"), [(0, False), (3, False), (4, True)])
+def test_the_number_of_targets_is_said_to_be_uncertain_only_where_it_decides(count: int, said: bool) -> None:
+    visit = cases.at(0, *(cases.ball(n, 20) for n in range(count)))
+    reason = classify([visit], "rano-2.0-volume")[0].reason
+    assert ("not read in the guideline itself: at most 3 targets" in reason) == said
+
+
+def test_a_small_new_lesion_that_went_waits_for_nothing() -> None:
+    visits = [cases.at(0, cases.ball(1, 30)), cases.at(60, cases.ball(1, 30), cases.ball(2, 4))]
+    alone, followed = (
+        classify([*visits, *later], "recist-1.1")[1].reason for later in ([], [cases.at(100, cases.ball(1, 40))])
+    )
+    assert alone.endswith("unconfirmed, waits for a visit that shows the new lesion again")
+    assert followed.endswith("not confirmed: day 100 shows PD")
+
+
 def test_what_is_recalled_is_never_settled_fact() -> None:
     early = classify(cases.areas((0, 400), (40, 600)), "rano-2.0-area", radiotherapy_end_day=0)[1]
     confirmed = classify(cases.areas((0, 400), (40, 200)), "rano-meningioma")[1]
     metastasis = classify(cases.diameters((0, 30), (60, 36)), "rano-bm")[1]
-    assert all("recalled, not read in its source" in a.reason for a in (early, confirmed, metastasis))
+    assert all("not read in the guideline itself" in a.reason for a in (early, confirmed, metastasis))
 
 
 @pytest.mark.parametrize(

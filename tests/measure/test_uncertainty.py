@@ -320,7 +320,8 @@ def test_the_interval_of_volume_change_covers_zero(repeated):
 
 @pytest.mark.parametrize("name", ["longest_axial", "perpendicular", "product", "longest_3d"])
 def test_the_intervals_of_diameters_cover_zero(repeated, name):
-    assert 0.92 <= covered(repeated[name]) <= 0.98
+    assert len(repeated[name]) >= 400
+    assert 0.93 <= covered(repeated[name]) <= 0.97
     for thickness in (1.0, 6.5):
         assert 0.89 <= covered(repeated[name], thickness) <= 0.99
 

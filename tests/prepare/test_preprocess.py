@@ -220,3 +220,13 @@ def test_what_an_image_covers_agrees_with_asking_every_voxel(degrees):
     assert found.any()
     assert not found.all()
     assert np.array_equal(found, slowly_covered(source, grid, motion))
+
+
+@pytest.mark.parametrize("shift_mm", [0.0, 2.9, -2.9])
+def test_a_mask_ends_at_the_sides_of_its_outer_voxels(shift_mm):
+    """Not at their centres: half a slice of 6 mm at either end would be lost of a mask that holds the tumor alone."""
+    grid = Grid((8, 8, 10), np.diag([1.0, 1.0, 6.0, 1.0]))
+    affine = np.diag([1.0, 1.0, 6.0, 1.0])
+    affine[:3, 3] = [2, 2, 18 + shift_mm]
+    mask = Volume(np.ones((3, 3, 4), np.uint8), Grid((3, 3, 4), affine))
+    assert mask_to_grid(mask, grid, np.eye(4)).sum() == mask.data.sum()

@@ -91,6 +91,15 @@ def test_the_masks_come_back_voxel_for_voxel(result):
         assert float(rows(result, "visits.csv")[n]["volume_mm3"]) == pytest.approx(volume, abs=0.1)
 
 
+def test_a_seg_without_its_empty_frames_does_not_end_the_field_of_view(result):
+    """The tumor touches the last frame of the SEG, never the end of the images."""
+    later = rows(result, "visits.csv")[1]
+    assert "edge" not in later["warnings"]
+    assert later["front_speed_low_mm_per_month"] and later["volume_change_low_percent"]
+    (answers,) = json.loads((result[1] / "report.json").read_text())["responses"].values()
+    assert [row["category"] for row in answers] == ["baseline", "SD"]
+
+
 @pytest.mark.parametrize(
     ("name", "stem"), [("growth", "growth_mm_per_month"), ("log-growth", "log_growth_per_month")]
 )  # fmt: skip

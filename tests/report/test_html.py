@@ -80,9 +80,19 @@ def lesion_rows(analysis):
                 "visit": t + 1, "day": day, "lesion": lesion, "tracking_uid": "1.2.3",
                 "state": "new" if t == 0 else "persistent", "volume_mm3": ml, "volume_low_mm3": 0.8 * ml,
                 "volume_high_mm3": 1.2 * ml, "longest_axial_mm": 24.04, "perpendicular_axial_mm": 21.5,
-                "product_mm2": 516.0, "longest_3d_mm": 25.0, "match_confidence": 0.9,
+                "longest_axial_low_mm": 22.0, "longest_axial_high_mm": 26.2, "perpendicular_axial_low_mm": 19.5,
+                "perpendicular_axial_high_mm": 23.7, "product_mm2": 516.0, "product_low_mm2": 430.0,
+                "product_high_mm2": 620.0, "longest_3d_mm": 25.0, "match_confidence": 0.9,
                 "warnings": ("Smaller than two slices.",) if lesion == 2 else (),
             }  # fmt: skip
+
+
+GROWTH_ENDS = {
+    "volume_change_low_percent": -36.04, "volume_change_high_percent": 114.6, "change_from_baseline_low_percent": -55.2,
+    "change_from_baseline_high_percent": 216.1, "change_from_nadir_low_percent": -9.9,
+    "change_from_nadir_high_percent": 194.5, "sgr_low_per_day": -0.0042, "sgr_high_per_day": 0.0133,
+    "vdt_low_days": 52.0, "vdt_high_days": 367.0, "vde_low_mm_per_year": -41.6, "vde_high_mm_per_year": 131.7,
+}  # fmt: skip
 
 
 def a_full_analysis():
@@ -94,7 +104,12 @@ def a_full_analysis():
          "reason": "PD: volume +46 % against the nadir of day 0 (12.1 -> 17.7 mL)", "missing": (MISSING,)},
     ]  # fmt: skip
     visits = [
-        {**r, "volume_low_mm3": 0.9 * r["volume_mm3"], "volume_high_mm3": 1.1 * r["volume_mm3"]}
+        {
+            **r,
+            "volume_low_mm3": 0.9 * r["volume_mm3"],
+            "volume_high_mm3": 1.1 * r["volume_mm3"],
+            **(GROWTH_ENDS if r["visit"] > 1 else {}),
+        }
         for r in analysis.report.visits
     ]
     report = replace(
@@ -164,13 +179,20 @@ def text_of(page):
         "Axial slice 16 of 30".lower(),
         "10.26 9.23–11.29",  # 257 + 123 voxels of 27 mm3
         "Lesion 2 Visits 1, 2, 3: Smaller than two slices.",
-        "24.0 × 21.5",
+        "24.0 × 21.5 22.0–26.2 × 19.5–23.7",
+        "516 430–620 25.0",
+        "−36.0 to +114.6",  # change since the visit before
+        "−55.2 to +216.1",  # since the baseline
+        "−9.9 to +194.5",  # since the nadir
+        "−0.42 to +1.33",  # growth rate
+        "+52 to +367",  # doubling time
+        "−41.6 to +131.7",  # diameter
         "The images of two visits differ in slice thickness.",
         "Visit 2: new , lesion 2 – Nothing was there before. (confidence 0.80)",
         "PD: volume +46 % against the nadir of day 0 (12.1 -> 17.7 mL)",
         "RANO 2.0: not known from the images " + MISSING,
         "Registration: below threshold (0.20)",
-        "Forecast for day 180 52.00 mL 41.00 to 66.00 mL",
+        "Forecast for day 180 52.00 mL network, band 41.00 to 66.00 mL",
         "persistence",
         "within measurement error",
         "growthnet-2 (sha256 0123456789ab)",
@@ -209,6 +231,25 @@ def test_the_change_in_the_headline_has_its_interval():
     assert "+46 %, 95 % interval −3 to +96 %" in text_of(patient_html(replace(analysis, report=report)))
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "same", "said"),
+    [
+        (-0.002, 0.001, True, "within measurement error"),
+        (-0.002, 0.001, False, "no steady trend"),  # three visits, and the change is more than the error
+        (0.001, 0.002, False, "doubling in 50 days"),
+        (None, None, None, "without an interval"),
+    ],
+)
+def test_what_the_headline_makes_of_a_growth_rate(low, high, same, said):
+    analysis = a_full_analysis()
+    known = {**analysis.report.provenance["summary"], "within_error": same,
+             "sgr_per_day": {"value": -0.001, "low": low, "high": high},
+             "vdt_days": {"value": 50.0, "low": 40.0, "high": 60.0}}  # fmt: skip
+    report = replace(analysis.report, provenance={**analysis.report.provenance, "summary": known})
+    page = text_of(patient_html(replace(analysis, report=report)))
+    assert said in page[: page.index("Visits T1")]
+
+
 def test_bars_are_explained_when_only_later_volumes_have_them():
     analysis = a_full_analysis()
     visits = [{**row, **({"volume_low_mm3": None} if row["visit"] == 1 else {})} for row in analysis.report.visits]
@@ -220,6 +261,13 @@ def test_a_forecast_that_was_not_made_says_why():
     why = "No gompertz forecast: it needs 3 visits."
     rows = (*FORECASTS, {"method": "gompertz", "day": 180, "volume_mm3": None, "note": why})
     assert why in text_of(patient_html(a_full_analysis(), forecasts=rows))
+
+
+def test_a_forecast_without_a_band_says_why():
+    rows = (FORECASTS[0], {**FORECASTS[1], "note": "No band: its error was not measured."})
+    assert "persistence No band: its error was not measured." in text_of(
+        patient_html(a_full_analysis(), forecasts=rows)
+    )
 
 
 def test_every_front_speed_is_called_a_median(full_page):

@@ -315,6 +315,50 @@ def lesion_report(*courses, **extra):
     return report(lesions=courses, **extra)
 
 
+def test_a_merger_is_no_growth():
+    """A cube of 12 takes in one of 10, which had taken in one of 8: its changes compare with the sum of the three."""
+    heir = lesion_course(("baseline", "persistent", "merged"), (12, 12, 16), 1)
+    second = lesion_course(("baseline", "merged", "merged into 1"), (10, 12, None), 2)
+    third = lesion_course(("baseline", "merged into 2", "merged into 2"), (8, None, None), 3)
+    rows = {(r["visit"], r["lesion"]): r for r in lesion_report(heir, second, third).lesions}
+    before, between, after = 12**3 + 10**3 + 8**3, 12**3 + 12**3, 16**3
+    assert rows[2, 1]["volume_change_percent"] == pytest.approx(0)
+    assert rows[2, 2]["volume_change_percent"] == pytest.approx(100 * (12**3 / (10**3 + 8**3) - 1))
+    assert rows[3, 1]["volume_mm3"] == after
+    assert rows[3, 1]["volume_change_percent"] == pytest.approx(100 * (after / between - 1))
+    assert rows[3, 1]["change_from_baseline_percent"] == pytest.approx(100 * (after / before - 1))
+    assert rows[3, 1]["change_from_nadir_percent"] == pytest.approx(100 * (after / before - 1))
+    assert rows[3, 1]["sgr_per_day"] == pytest.approx(math.log(after / between) / 100)
+    assert [rows[3, n]["volume_mm3"] for n in (2, 3)] == [None, None]
+
+
+def test_what_was_taken_in_from_out_of_view_leaves_no_change():
+    heir = lesion_course(("baseline", "persistent", "merged"), (12, 12, 16), 1)
+    hidden = lesion_course(("baseline", "not covered", "merged into 1"), (10, None, None), 2)
+    row = lesion_report(heir, hidden).lesions[4]
+    assert row["change_from_baseline_percent"] == pytest.approx(100 * (16**3 / (12**3 + 10**3) - 1))
+    assert (row["volume_change_percent"], row["sgr_per_day"]) == (None, None)
+
+
+def test_a_cut_tumor_has_changes_without_an_interval():
+    found = with_errors((4000.0, 8000.0, 9000.0), touches_edge=[False, True, False])
+    second, third = found.visits[1:]
+    assert (second["volume_change_percent"], second["volume_change_low_percent"]) == (100, None)
+    assert (second["sgr_low_per_day"], second["within_error"]) == (None, None)
+    assert third["change_from_nadir_low_percent"] is None
+    summary = found.provenance["summary"]
+    assert summary["sgr_per_day"]["low"] is None and summary["vdt_days"]["low"] is None
+    lesion = lesion_course(("baseline", "persistent", "persistent"), (12, 16, 14), cut=(False, True, False))
+    assert lesion_report(lesion).lesions[1]["sgr_low_per_day"] is None
+
+
+def test_growth_that_is_not_steady_is_no_measurement_error():
+    """From 10 to 4 to 6 mL: the change is certain, the slope over the three visits is not."""
+    found = summary(course((0, 60, 120), [10000.0, 4000.0, 6000.0], log_sd=0.1))
+    assert found["sgr_per_day"]["low"] < 0 < found["sgr_per_day"]["high"]
+    assert found["within_error"] is False
+
+
 def test_one_row_per_visit_and_lesion():
     grown = lesion_course(
         ("baseline", "persistent", "persistent"), (12, 16, 14), speeds=(None, Interval(1.25, 0.5, 2.0), Interval(-0.5))

@@ -8,6 +8,7 @@ from runpy import run_path
 import numpy as np
 import pytest
 
+from napari_convlstm_tumor.measure.conformal import load_calibration
 from napari_convlstm_tumor.series import Registration
 from napari_convlstm_tumor.settings import Settings
 from napari_convlstm_tumor.steps import forecasting
@@ -101,4 +102,17 @@ def test_the_network_stands_beside_the_others_without_a_band_of_other_weights(mo
     assert list(rows)[:2] == ["linear", "network"]
     assert rows["network"]["volume_mm3"] == pytest.approx(rows["linear"]["volume_mm3"], rel=0.1)
     assert rows["network"]["volume_low_mm3"] is None
-    assert "No band" in rows["network"]["note"]
+    calibrated = load_calibration().weights
+    assert rows["network"]["note"] == (
+        f"No band: its error was measured with {calibrated}, not with these weights, another network."
+    )
+    assert rows["linear"]["volume_low_mm3"] is not None and rows["linear"]["note"] == ""
+
+
+def test_the_network_has_its_band_with_the_weights_of_the_calibration(monkeypatch):
+    monkeypatch.setattr(forecasting.predict, "expected_speed", lambda _, phi, *rest: np.ones(phi.shape, np.float32))
+    _, aligned, prediction = patient([ball(GRID, MIDDLE, r) for r in (6, 8, 10)])
+    ran = replace(prediction, features=np.zeros((1, 1, 1, 1), np.float16), model=load_calibration().weights)
+    network = look_ahead(aligned, ran, [8.0 * m.sum() for m in aligned.masks], Settings()).rows[1]
+    assert network["volume_low_mm3"] < network["volume_mm3"] < network["volume_high_mm3"]
+    assert network["note"] == ""

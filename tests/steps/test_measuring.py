@@ -6,14 +6,25 @@ from runpy import run_path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from napari_convlstm_tumor.io.links import Link
 from napari_convlstm_tumor.series import Registration
 from napari_convlstm_tumor.steps.measuring import measure
+from napari_convlstm_tumor.volume import Grid, Volume
 
 make = run_path(str(Path(__file__).with_name("patient.py")))
 GRID, ball, patient, returned = (make[n] for n in ("GRID", "ball", "patient", "returned"))
 ONE, TWO = (24.0, 30.0, 28.0), (56.0, 40.0, 30.0)
+
+
+def cropped(mask, grid):
+    """The mask on no more voxels than hold it."""
+    box = ndimage.find_objects(mask)[0]
+    affine = grid.affine.copy()
+    affine[:3, 3] = grid.to_mm([s.start for s in box])
+    data = np.ascontiguousarray(mask[box])
+    return Volume(data, Grid(data.shape, affine))
 
 
 def both(r1, r2):
@@ -108,6 +119,20 @@ def test_only_the_lesion_at_the_edge_is_cut():
     assert {one.cut[0] for one in found.lesions if one.sizes[0].diameters.longest.ends[:, 0].min() > 2} == {False}
     assert sum(one.cut[0] for one in found.lesions) == 1
     assert found.cut == (True,)
+
+
+@pytest.mark.parametrize(("centre", "cut"), [(ONE, False), ((0.0, 30.0, 28.0), True)])
+def test_a_mask_that_holds_the_tumor_alone_is_measured_as_on_the_whole_image(centre, cut):
+    """As DICOM SEG leaves out empty frames, and 3D Slicer what lies around a segment."""
+    whole = [ball(GRID, centre, r) for r in (8, 10)]
+    series, aligned, prediction = patient(whole)
+    visits = tuple(replace(v, mask=cropped(m, GRID)) for v, m in zip(series.visits, whole, strict=True))
+    one, other = (returned(measure(s, aligned, prediction)) for s in (series, replace(series, visits=visits)))
+    assert other.cut == one.cut == (cut, cut)
+    assert [s.value for s in other.totals] == [s.value for s in one.totals]
+    assert other.front_speeds[1] == one.front_speeds[1]
+    assert (other.front_speeds[1].low is None) == cut
+    assert all(np.array_equal(a.data, b.data) for a, b in zip(other.native_labels, one.native_labels, strict=True))
 
 
 def test_a_place_that_a_visit_does_not_show_is_said():

@@ -104,3 +104,18 @@ def test_the_interval_of_the_response_is_that_of_the_report():
     change = change_percent(*found.totals)
     rows, _ = respond(found, (0, 60), True, Settings(), "rano-2.0-volume", None)
     assert f"{change.low:+.0f} % to {change.high:+.0f} %" in rows["rano-2.0-volume"][1]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("criterion", "category", "change"), [("recist-1.1", "SD", -0.05), ("rano-2.0-area", "SD", -0.32)]
+)
+def test_a_lesion_that_splits_and_shrinks_has_not_grown(criterion, category, change):
+    """A line from end to end would be 20 % longer, for half of the volume."""
+    bar = ball(GRID, (34.0, 36.0, 30.0), 9) | ball(GRID, (46.0, 36.0, 30.0), 9)
+    apart = ball(GRID, (29.0, 36.0, 30.0), 7) | ball(GRID, (51.0, 36.0, 30.0), 7)
+    measured = returned(measure(*patient([bar, apart])))
+    assert measured.lesions[0].lesion.states == ("baseline", "split")
+    rows, _ = respond(measured, (0, 60), True, Settings(), criterion, None)
+    last = rows[criterion][-1]
+    assert last["category"] == category, last["reason"]
+    assert last["change_from_baseline"] == pytest.approx(change, abs=0.08)

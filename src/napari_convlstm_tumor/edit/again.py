@@ -164,6 +164,7 @@ def _lesion(row: Row, size: LesionSize | None, states: Sequence[str], t: int) ->
         volume_mm3=row["volume_mm3"],
         longest_axial_mm=row["longest_axial_mm"],
         perpendicular_axial_mm=row["perpendicular_axial_mm"],
+        product_mm2=row["product_mm2"],
         slices=size.diameters.slices,
         state=row["state"],
         cut=cut in row["warnings"],

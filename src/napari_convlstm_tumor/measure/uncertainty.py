@@ -38,6 +38,7 @@ from napari_convlstm_tumor.measure.growth import (
     specific_growth_rate,
     vdt_days,
 )
+from napari_convlstm_tumor.measure.parts import parts_apart
 
 # Repeat error of a mask drawn by a person or a tool unknown to us: one reader with a semi-automatic tool repeated
 # glioblastoma volumes to 3.3 % (FLAIR) and 8.2 % (T1c) (Huber, "Reliability of semi-automated segmentations in
@@ -112,7 +113,10 @@ class Size:
 
 @dataclass(frozen=True, eq=False)
 class LesionSize:
-    """All sizes of one lesion at one visit: mm3, mm, mm, mm2, mm; and what they were measured from."""
+    """All sizes of one lesion at one visit: mm3, mm, mm, mm2, mm; and the diameters of its largest part.
+
+    Diameters and products of parts that lie apart (measure/parts) add up.
+    """
 
     volume: Size
     longest_axial: Size
@@ -134,19 +138,21 @@ def measure_lesion(
     probability: (I, J, K) 0..1 of the segmenter that gave the mask (``mask`` is then one component of probability >=
     0.5); None for a mask from elsewhere. axis: across the axial slices. InputError for a bad shape or spacing.
     """
-    diameters = measure_diameters(mask, spacing_mm, axis)
-    if diameters is None:
-        return None
     lesion, chance = _cropped(mask, spacing_mm, probability)
+    parts = parts_apart(np.asarray(mask) != 0, spacing_mm)
+    diameters = [found for part in parts if (found := measure_diameters(part, spacing_mm, axis)) is not None]
+    if not diameters:
+        return None
     sd = boundary_sd_mm(lesion, spacing_mm, chance)
-    longest, across, longest_3d = _diameter_sizes(diameters, spacing_mm, sd, axis)
+    sizes = [_diameter_sizes(one, spacing_mm, sd, axis) for one in diameters]
+    longest, across, longest_3d = (summed(each) for each in zip(*sizes, strict=True))
     return LesionSize(
         volume=_volume_size(lesion, spacing_mm, sd),
         longest_axial=longest,
         perpendicular=across,
-        product=_product(longest, across),
+        product=summed([_product(long, short) for long, short, _ in sizes]),
         longest_3d=longest_3d,
-        diameters=diameters,
+        diameters=diameters[0],
         boundary_sd_mm=sd,
     )
 
@@ -307,9 +313,9 @@ def changes_from_nadir(sizes: Sequence[Size | None], baseline: int = 0) -> list[
 
 
 def summed(sizes: Sequence[Size]) -> Size:
-    """Sum of diameters or products over lesions of one visit; one segmenter, so their errors add up.
+    """Sum of sizes over lesions of one visit; one segmenter, so their errors add up.
 
-    InputError when there are none. For the volume of several lesions use ``measure_volume`` on all of them.
+    InputError when there are none. For the volume of masks at hand use ``measure_volume`` on all of them.
     """
     if not sizes:
         raise InputError("A sum of sizes needs at least one.")

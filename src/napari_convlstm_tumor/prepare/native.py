@@ -34,7 +34,10 @@ def mask_to_grid(mask: Volume, grid: Grid, grid_to_mask: FloatArray) -> npt.NDAr
     """
     to_index = np.linalg.inv(mask.grid.affine) @ grid_to_mask @ grid.affine
     binary = (mask.data > 0).astype(np.uint8)
-    moved = ndimage.affine_transform(binary, to_index[:3, :3], to_index[:3, 3], grid.shape, order=0, mode="constant")
+    # grid-constant: a mask ends at the sides of its outer voxels; "constant" would end it at their centres
+    moved = ndimage.affine_transform(
+        binary, to_index[:3, :3], to_index[:3, 3], grid.shape, order=0, mode="grid-constant"
+    )
     answer: npt.NDArray[np.uint8] = moved
     return answer
 

@@ -35,7 +35,10 @@ def of_tumor(volume_mm3: float, touches_edge: bool) -> list[str]:
     if volume_mm3 == 0:
         found.append("No tumor in the mask of this visit: growth to and from it is undefined.")
     if touches_edge:
-        found.append("The tumor touches the edge of the field of view: its volume is a lower bound.")
+        found.append(
+            "The tumor touches the edge of the field of view: its volume is a lower bound, and changes are those of "
+            "the part in view."
+        )
     return found
 
 
@@ -64,7 +67,10 @@ def of_lesion(states: Sequence[str], volumes_mm3: Sequence[float | None], cut: b
     """Cautions about one lesion at a 0-based visit; its state and volume (None = nothing of it) at every visit."""
     found, volume = [], volumes_mm3[visit]
     if cut:
-        found.append("The lesion touches the edge of the field of view: its sizes are lower bounds.")
+        found.append(
+            "The lesion touches the edge of the field of view: its sizes are lower bounds, and changes are those of "
+            "the part in view."
+        )
     if volume is None:
         if states[visit] in PRESENT:
             found.append("On this visit's own voxels nothing of the lesion is left.")
@@ -89,7 +95,7 @@ def of_coverage(lesions: Sequence[int]) -> list[str]:
 def of_merger(lesion: int, others: Sequence[int], visit: int) -> str:
     """A lesion that holds others since a visit (counted from 1)."""
     which = " and ".join(map(str, others))
-    return f"Since visit {visit} lesion {lesion} holds what was lesion {which}: changes across that include it."
+    return f"Since visit {visit} lesion {lesion} holds what was lesion {which}: changes compare with the sum."
 
 
 def of_series(visits: int, dated: bool) -> list[str]:

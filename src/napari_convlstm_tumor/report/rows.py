@@ -22,6 +22,7 @@ from napari_convlstm_tumor.measure.uncertainty import (
     changes_from_baseline,
     changes_from_nadir,
     doubling_time,
+    summed,
 )
 from napari_convlstm_tumor.report import cautions
 from napari_convlstm_tumor.series import Registration, Report
@@ -143,7 +144,8 @@ class Course:
     """Volumes over T visits: None = no tumor; ``known`` is False where a visit cannot tell. baseline: 0-based.
 
     with_errors: False when the sizes have no known errors; nothing then has an interval, but rates over three or more
-    visits, which show their own scatter.
+    visits, which show their own scatter. cut: where the image ends in the tumor (empty = nowhere): how much of it lies
+    beyond is no measurement error, so a change to or from there has no interval.
     """
 
     days: Sequence[int]
@@ -152,6 +154,7 @@ class Course:
     known: Sequence[bool]
     baseline: int = 0
     with_errors: bool = True
+    cut: Sequence[bool] = ()
 
     def change(self, before: int, after: int) -> Interval | None:
         """Change in percent between two visits."""
@@ -174,18 +177,23 @@ class Course:
         rate = self._rate(diameter_rate, first, last)
         return rate.times(DAYS_PER_YEAR) if rate is not None and self.dated else rate
 
+    def is_cut(self, first: int, last: int) -> bool:
+        """True where the image ends in the tumor at one of the visits first to last."""
+        return any(self.cut[first : last + 1])
+
     def _rate(self, slope: Callable[..., Rate | None], first: int, last: int) -> Rate | None:
         visits = range(first, last + 1)
         if not all(self.known[t] for t in visits):
             return None
         sizes = [self.sizes[t] for t in visits]
         errors = [0.0 if s is None else s.repeat_log_sd for s in sizes] if self.with_errors else None
-        return slope([0.0 if s is None else s.value for s in sizes], [self.days[t] for t in visits], errors)
+        rate = slope([0.0 if s is None else s.value for s in sizes], [self.days[t] for t in visits], errors)
+        return Rate(rate.value) if rate is not None and self.is_cut(first, last) else rate
 
     def _told(self, change: Interval | None, before: int, after: int) -> Interval | None:
         if change is None or not (self.known[before] and self.known[after]):
             return None
-        return change if self.with_errors else Interval(change.value)
+        return change if self.with_errors and not self.is_cut(before, after) else Interval(change.value)
 
 
 def columns(dated: bool, names: Sequence[str] = COLUMNS) -> tuple[str, ...]:
@@ -231,7 +239,7 @@ def build_report(
     known: Sequence[Sequence[str]] = [()] * count if visit_warnings is None else visit_warnings
     given: Sequence[Size | None] = _without_errors(volumes_mm3) if sizes is None else sizes
     _check_lengths(count, volumes_mm3, front_speeds, registrations, edges, known, given)
-    course = Course(days, dated, given, [True] * count, baseline, sizes is not None)
+    course = Course(days, dated, given, [True] * count, baseline, sizes is not None, edges)
     rows = []
     for k, registration in enumerate(registrations):
         row = _visit_row(k, course, front_speeds[k], registration)
@@ -259,16 +267,17 @@ def summary(course: Course) -> dict[str, Any]:
 
     Each rate is a least-squares slope: {"value", "standard_error", "low", "high"}, the last three (the 95 %
     interval) None where they cannot be known; None as a whole where undefined. A doubling time has no standard error,
-    and is None when the interval of the growth rate holds zero: its own would run through infinity.
+    and is None when the interval of the growth rate holds zero: its own would run through infinity. "within_error" is
+    of the change from the first visit to the last: a rate may hold zero because growth was not steady.
     """
     last = len(course.days) - 1
-    sgr = course.growth_rate(0, last)
+    sgr, change = course.growth_rate(0, last), course.change(0, last) if last else None
     names = dict(zip(COLUMNS, columns(course.dated), strict=True))
     return {
         "visits": last + 1,
         "days": int(course.days[-1] - course.days[0]) if course.dated else None,
-        **_spread("volume_change", "percent", course.change(0, last) if last else None),
-        "within_error": None if sgr is None else sgr.within_error,
+        **_spread("volume_change", "percent", change),
+        "within_error": None if change is None else change.within_error,
         names["sgr_per_day"]: _rate(sgr),
         names["vdt_days"]: _time(doubling_time(sgr)),
         names["vde_mm_per_year"]: _rate(course.expansion(0, last)),
@@ -295,17 +304,36 @@ def _visit_row(k: int, course: Course, speed: Interval | None, registration: Reg
 
 def _lesion_rows(lesions: Sequence[LesionCourse], days: Sequence[int], dated: bool, baseline: int) -> list[Row]:
     """One row per visit and lesion, by visit."""
-    courses = [
-        Course(
-            days,
-            dated,
-            [None if s is None else s.volume for s in one.sizes],
-            [one.is_known(t) for t in range(len(days))],
-            baseline,
-        )
+    return [
+        _lesion_row(k, one, _course(_parts(k, one, lesions), days, dated, baseline))
+        for k in range(len(days))
         for one in lesions
     ]
-    return [_lesion_row(k, one, course) for k in range(len(days)) for one, course in zip(lesions, courses, strict=True)]
+
+
+def _parts(k: int, one: LesionCourse, lesions: Sequence[LesionCourse]) -> list[LesionCourse]:
+    """A lesion and those that are part of it at 0-based visit k, directly or through another."""
+    parts, more = [], [one]
+    while more:
+        parts += more
+        holders = {f"merged into {part.lesion.id}" for part in more}
+        more = [other for other in lesions if other.lesion.states[k] in holders]
+    return parts
+
+
+def _course(parts: Sequence[LesionCourse], days: Sequence[int], dated: bool, baseline: int) -> Course:
+    """The volumes of lesions that are one by now: what a merger adds is no growth, so earlier visits count them all."""
+    visits = range(len(days))
+    volumes = [[size.volume for part in parts if (size := part.sizes[t]) is not None] for t in visits]
+    names = {f"merged into {part.lesion.id}" for part in parts}
+    return Course(
+        days,
+        dated,
+        [summed(found) if found else None for found in volumes],
+        [all(part.is_known(t) or part.lesion.states[t] in names for part in parts) for t in visits],
+        baseline,
+        cut=[any(part.cut[t] for part in parts) for t in visits],
+    )
 
 
 def _lesion_row(k: int, one: LesionCourse, course: Course) -> Row:

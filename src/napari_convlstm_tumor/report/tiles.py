@@ -25,7 +25,8 @@ MAP_WORDS = {
     ),
     LOG_GROWTH: (
         "Log-growth map",
-        "Growth of the tumor's volume around each place since the visit before: +0.10 is +10.5 % a {}.",
+        "Growth of the tumor's volume around each place since the visit before: +0.10 is +10.5 % a {}. "
+        "Left clear: too little tumor near by at one of the two visits to compare.",
         "it averages over about 12 mm, so it shows which side grows, and the depth of a large tumor seems to rest.",
     ),
     LOG_JACOBIAN: (

@@ -19,7 +19,8 @@ from napari_convlstm_tumor.model import predict
 from napari_convlstm_tumor.series import DAYS_PER_MONTH, AlignedSeries, FloatVolume, Prediction
 from napari_convlstm_tumor.settings import Settings
 
-# The best of the models on 1,484 simulated patients, the network's among them (docs/forecast.md).
+# On simulated patients no other model, the network's among them, was better beyond its interval (docs/forecast.md), and
+# this one has a calibrated band with any weights.
 DEFAULT_MODEL = "linear"
 # A distance of this many mm turns a forecast boundary into probability 0.27: about one voxel.
 FORECAST_SOFTNESS_MM = 1.0
@@ -61,7 +62,11 @@ def look_ahead(
     made = {**found.made, **_by_network(aligned, prediction, horizon, settings)}
     scale = volumes_mm3[-1] / (seen[-1] * aligned.grid.voxel_mm3)
     bands = {name: _band(one, calibration, prediction.model) for name, one in made.items()}
-    rows = [_row(name, made.get(name), bands.get(name), scale, days[-1] + horizon, found.missing) for name in _order()]
+    why_not = {
+        **found.missing,
+        **{name: _why_no_band(one, prediction.model, calibration) for name, one in made.items() if bands[name] is None},
+    }
+    rows = [_row(name, made.get(name), bands.get(name), scale, days[-1] + horizon, why_not) for name in _order()]
     forecast = np.zeros(aligned.grid.shape, np.float32)
     forecast[box] = _soft_mask(chosen.phi)
     ahead = replace(
@@ -161,11 +166,17 @@ def _band(one: MaskForecast, calibration: Calibration, weights: str) -> Band | N
     return band(one, calibration) if known else None
 
 
+def _why_no_band(one: MaskForecast, weights: str, calibration: Calibration) -> str:
+    if one.model == NETWORK and one.motion_mm is not None:
+        return f"No band: its error was measured with {calibration.weights}, not with these weights, {weights}."
+    return "No band: its error was not measured."
+
+
 def _row(
-    model: str, one: MaskForecast | None, around: Band | None, scale: float, day: int, missing: Mapping[str, str]
+    model: str, one: MaskForecast | None, around: Band | None, scale: float, day: int, why_not: Mapping[str, str]
 ) -> dict[str, Any] | None:
-    """A row of Report.forecasts; None for the network where it did not run."""
-    if one is None and model not in missing:
+    """A row of Report.forecasts; None for the network where it did not run. why_not: no forecast, or no band."""
+    if one is None and model not in why_not:
         return None
     return {
         "method": model,
@@ -173,7 +184,7 @@ def _row(
         "volume_mm3": None if one is None else one.volume_mm3 * scale,
         "volume_low_mm3": None if around is None else around.volume_low_mm3 * scale,
         "volume_high_mm3": None if around is None else around.volume_high_mm3 * scale,
-        "note": missing.get(model, "" if around is not None else "No band: its error was not measured."),
+        "note": why_not.get(model, ""),
     }
 
 

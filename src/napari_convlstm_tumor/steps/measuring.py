@@ -164,7 +164,9 @@ def measure_visit(visit: NativeVisit, labels: Labels, aligned: AlignedSeries, t:
     own = native_labels(measured, visit.box, labels, aligned, t)
     same = measured is visit.mask
     on_image = own if same else native_labels(visit.mask, (slice(0, None),) * 3, labels, aligned, t)
-    cut = _at_the_edge(own)
+    cut = _at_the_edge(
+        on_image
+    )  # where the mask's own voxels end says nothing: SEG and NRRD often hold the tumor alone
     if not visit.given:
         cut |= {int(n) for n in np.unique(labels[_edge(aligned.inside[t])])} - {0}
     spacing = measured.grid.spacing_mm

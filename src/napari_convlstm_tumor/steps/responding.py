@@ -101,6 +101,7 @@ def _lesion(one: LesionCourse, t: int) -> LesionMeasure:
         state=lesion.states[t],
         cut=one.cut[t],
         measurable_slices=size.diameters.measurable_slices,
+        product_mm2=size.product.value,
         volume_interval_mm3=_repeat_interval(size.volume),
     )
 

@@ -54,23 +54,36 @@ class Case:
     @cached_property
     def parts(self) -> tuple[Part, ...]:
         """One part, or two where enhancing and other tumor are classified apart and both have targets."""
-        visit = self.visits[self.base]
+        kinds, most = self._kinds(), self.rule.most_targets
+        if len(kinds) > 1 and self.rule.most_of_each_kind is not None:
+            most = self.rule.most_of_each_kind
         found = []
-        for name, minor, lesions in self._kinds(visit):
-            chosen = choose_targets(lesions, self.rule, visit.slice_mm)
+        for name, minor, lesions in kinds:
+            chosen = choose_targets(lesions, self.rule, most)
             targets = frozenset(i for item in chosen for i in self.origins[self.base][item.lesion])
-            if targets:
-                sizes = (measure(v, o, targets, self.rule) for v, o in zip(self.visits, self.origins, strict=True))
-                found.append(Part(name, minor, targets, tuple(sizes)))
+            sizes = (measure(v, o, targets, self.rule) for v, o in zip(self.visits, self.origins, strict=True))
+            found.append(Part(name, minor, targets, tuple(sizes)))
         return tuple(found)
 
-    def _kinds(self, visit: VisitMeasure) -> list[tuple[str, float | None, list[LesionMeasure]]]:
-        counted = [item for item in visit.present if self.counts(item)]
+    @property
+    def is_limited(self) -> bool:
+        """Whether the number of targets kept a measurable lesion from being one."""
+        return sum(len(lesions) for *_, lesions in self._kinds()) > sum(
+            len(part.sizes[self.base].parts) for part in self.parts
+        )
+
+    def _kinds(self) -> list[tuple[str, float | None, list[LesionMeasure]]]:
+        """Kinds of tumor measurable at the baseline: name, fall that is a minor response, the lesions."""
+        measurable = [
+            item for item in self.visits[self.base].present if self.counts(item) and self.measurable(item, self.base)
+        ]
         if not self.rule.separate_enhancement:
-            return [("", self.rule.minor, counted)]
-        other = [item for item in counted if item.enhancing is False]
-        enhancing = [item for item in counted if item.enhancing is not False]
-        return [("enhancing", None, enhancing), ("non-enhancing", self.rule.minor, other)]
+            kinds = [("", self.rule.minor, measurable)]
+        else:
+            other = [item for item in measurable if item.enhancing is False]
+            enhancing = [item for item in measurable if item.enhancing is not False]
+            kinds = [("enhancing", None, enhancing), ("non-enhancing", self.rule.minor, other)]
+        return [kind for kind in kinds if kind[2]]
 
     @cached_property
     def unclear(self) -> frozenset[int]:

@@ -71,10 +71,12 @@ def _judge(case: Case, i: int, earlier: Sequence[Draft]) -> Draft:
     if case.trouble(case.base):
         return Draft(i, NE, f"the baseline of {case.when(case.base)} cannot be used: {case.trouble(case.base)}")
     if i == case.base:
-        return Draft(i, BASELINE, _baseline_words(case), unchecked=("targets",))
+        limits = ("measurable", "targets") if case.is_limited else ("measurable",)
+        return Draft(i, BASELINE, _baseline_words(case), unchecked=limits if case.old(i) else ())
+    new, entered = _new_lesions(case, i), _entered(case, i)
     draft = (
-        _new_lesions(case, i)
-        or _entered(case, i)
+        (entered if new is None or new.equivocal else new)
+        or new
         or _unusable(case, i)
         or _returned(case, i, earlier)
         or _by_size(case, i)
@@ -93,19 +95,33 @@ def _new_lesions(case: Case, i: int) -> Draft | None:
     if not counted:
         return None
     words = "; ".join(_new_words(case, item, i) for item in counted)
+    doubtful = all(_is_equivocal(case, item, i) for item in counted)
     if not case.trouble(i) and case.parts:
-        words += f"; {judge_sizes(case, i).words}"
-    return Draft(i, PD, words, unchecked=("new",) if case.rule.new_must_be_measurable else ())
+        verdict = judge_sizes(case, i)
+        words, doubtful = f"{words}; {verdict.words}", doubtful and verdict.category != PD
+    firsts = frozenset(n for item in counted for n in case.origins[i][item.lesion])
+    return Draft(
+        i,
+        PD,
+        words,
+        unchecked=("new",) if case.rule.new_must_be_measurable else (),
+        equivocal=firsts if doubtful else frozenset(),
+    )
+
+
+def _is_equivocal(case: Case, lesion: LesionMeasure, i: int) -> bool:
+    """Small and seen for the first time: follow-up will tell, and date it back (PMC6499019 table 4; RECIST 1.1)."""
+    small = case.rule.small_new_is_equivocal and not case.measurable(lesion, i)
+    return small and case.first_seen(lesion, i) == i
 
 
 def _new_words(case: Case, lesion: LesionMeasure, i: int) -> str:
     first = case.first_seen(lesion, i)
     since = "" if first == i else f" since {case.when(first)}"
     size = f"{number(lesion.longest_axial_mm)} x {number(lesion.perpendicular_axial_mm)} mm"
-    doubt = (
-        "" if case.measurable(lesion, i) else ", too small to be measurable: equivocal, a later visit must confirm it"
-    )
-    return f"new lesion {lesion.lesion}{since} ({size}{doubt})"
+    small = "" if case.measurable(lesion, i) else ", too small to be measurable"
+    doubt = ": equivocal" if _is_equivocal(case, lesion, i) else ""
+    return f"new lesion {lesion.lesion}{since} ({size}{small}{doubt})"
 
 
 def _entered(case: Case, i: int) -> Draft | None:
@@ -216,7 +232,7 @@ def _weigh_lowered(case: Case, draft: Draft) -> Draft:
 
 def _hold(case: Case, draft: Draft, earlier: Sequence[Draft]) -> Draft:
     """RECIST 1.1 (EORTC): a response goes on until progression, also when its own threshold is no longer met."""
-    last = next((d for d in reversed(earlier) if d.category != NE), None)
+    last = next((d for d in reversed(earlier) if d.category != NE and not d.equivocal), None)
     if not case.rule.response_holds or draft.category != SD or last is None or last.category not in (CR, PR):
         return draft
     return replace(draft, category=PR, held=True, words=f"the response goes on, for there is no PD; {draft.words}")
@@ -248,6 +264,8 @@ def _changes_of_shape(case: Case, i: int) -> list[str]:
         for item in case.visits[i].present
         if item.state in ("split", "merged")
     ]
+    if case.rule.quantity != "volume" and any(item.state == "merged" for item in case.visits[i].present):
+        found.append("its own diameters now stand for those of several, which may hide growth: a reader must judge")
     before = {item.lesion: item for item in case.visits[case.base].present}
     turned = [n for n in case.visits[i].present if n.enhancing and n.lesion in before]
     turned = [n for n in turned if before[n.lesion].enhancing is False]
@@ -263,7 +281,7 @@ def _response(case: Case, draft: Draft) -> Response:
     usable = case.compared(i) if compared else []
     nadir = min(usable, key=case.total) if usable else None
     notes = [
-        f"recalled, not read in its source: {case.rule.unchecked[k]}"
+        f"not read in the guideline itself: {case.rule.unchecked[k]}"
         for k in draft.unchecked
         if k in case.rule.unchecked
     ]

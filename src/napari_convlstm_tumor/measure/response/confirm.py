@@ -85,7 +85,8 @@ def _apart(case: Case, a: Draft, b: Draft) -> int:
 
 
 def confirm_progressions(case: Case, drafts: Sequence[Draft]) -> list[Draft]:
-    """PD soon after radiotherapy, or every PD if asked for, is preliminary until a second one 4 weeks later.
+    """PD soon after radiotherapy, or every PD if asked for, is preliminary until a second one 4 weeks later; PD by a
+    new lesion too small to be sure of, until another visit shows that again.
 
     What confirms it (recalled for RANO 2.0, whose abstract asks for "a repeat MRI") is progression against the same
     nadir on the later visit, with nothing better between. Under RANO 2010 size alone never confirms it in the window.
@@ -108,23 +109,40 @@ def confirm_progressions(case: Case, drafts: Sequence[Draft]) -> list[Draft]:
 
 def _progression(case: Case, judged: list[Draft], open_ones: Sequence[int], draft: Draft) -> Draft:
     early = case.is_early(draft.visit)
-    far = [j for j in open_ones if _apart(case, judged[j], draft) >= CONFIRMATION_DAYS] if case.dated else []
+    first = [j for j in open_ones if _bears_out(case, judged[j], draft)]
     stays_open = early and case.rule.early_confirms is False
-    if far and not stays_open:
-        for j in far:
+    if first and not stays_open:
+        for j in first:
             words = f"confirmed by {case.when(draft.visit)}: progression counts from {case.when(j)}"
             judged[j] = replace(judged[j], confirmed=True, later=(words,))
-        return replace(draft, confirmed=True, later=(f"confirms {case.when(far[0])}",))
-    if not (early or case.confirm_progression):
+        return replace(draft, confirmed=True, later=(f"confirms {case.when(first[0])}",))
+    if not (early or case.confirm_progression or draft.equivocal):
+        gone = [j for j in open_ones if judged[j].equivocal]  # else it would bear them out
+        _drop(case, judged, gone, draft)
         return draft
     used = (*draft.unchecked, "early") if early else draft.unchecked
-    confirmed = False if case.dated else None
+    confirmed = False if case.dated or draft.equivocal else None
     return replace(
         draft, category=PRELIMINARY_PD, confirmed=confirmed, later=(_why_open(case, draft, early),), unchecked=used
     )
 
 
+def _bears_out(case: Case, first: Draft, later: Draft) -> bool:
+    """Whether a progression confirms an earlier, preliminary one."""
+    if later.equivocal:
+        return False
+    if first.equivocal:
+        here = case.origins[later.visit]
+        if not any(not first.equivocal.isdisjoint(here[item.lesion]) for item in case.new(later.visit)):
+            return False
+        if not case.confirm_progression:
+            return True
+    return case.dated and _apart(case, first, later) >= CONFIRMATION_DAYS
+
+
 def _why_open(case: Case, draft: Draft, early: bool) -> str:
+    if draft.equivocal:
+        return "unconfirmed, waits for a visit that shows the new lesion again"
     if not case.dated:
         return NO_DATES
     if not early or case.radiotherapy_end_day is None:
@@ -136,7 +154,7 @@ def _why_open(case: Case, draft: Draft, early: bool) -> str:
 
 
 def _drop(case: Case, judged: list[Draft], open_ones: Sequence[int], draft: Draft) -> None:
-    """A visit without progression: what was preliminary before it, was none."""
+    """A visit without progression, or with another: what was preliminary before it, was none."""
     for j in open_ones:
         if judged[j].confirmed is False:
             words = f"not confirmed: {case.when(draft.visit)} shows {draft.category}"

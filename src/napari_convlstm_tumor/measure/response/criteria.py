@@ -1,7 +1,7 @@
 """The response criteria as data: thresholds, what counts as measurable, and where each stands written.
 
 A criterion is a row of numbers; how they are used stands in ``classify``. Percentages are fractions (0.25 = 25 %).
-What was recalled and not read in its source is listed in ``unchecked``: whoever uses it says so to the reader.
+What was recalled, or read elsewhere than in the guideline, is listed in ``unchecked``: whoever uses it says so.
 
 Spheres tie the quantities together: a fall of the area by 50 % is one of the volume by 64.6 %, a rise by 25 % one by
 39.8 %; hence 65 and 40 belong to the product of two diameters, never to RECIST (-30 % of a diameter = -65.7 % of the
@@ -42,10 +42,12 @@ NODE_TARGET_MM = 15.0
 # progression. Only a reader can call it so; above this the reader is told to look.
 NON_TARGET_RISE = 0.73
 
+# Targets, non-targets and "new measurable disease" of RANO 2.0 are as cai4cai/rano2.0-assist, made from the guideline,
+# has them (RANO/utils/measurements2D_utils.py, RANO/Resources/UI/RANO.ui).
 _RANO2_UNCHECKED = {
     "early": "that the repeat MRI lies 4 weeks later and shows progression against the same nadir",
     "new": "that a new lesion must be measurable to be progression",
-    "targets": "at most 5 targets",
+    "targets": "at most 3 targets, or 2 enhancing and 2 other ones",
 }
 
 
@@ -55,13 +57,16 @@ class Criterion:
 
     partial, minor: fall against the baseline; progression: rise against the nadir. least_rise_mm: PD also needs this
     many mm, of the sum or of one lesion (rise_of). longest_mm, perpendicular_mm, slices: measurable from here on.
+    most_of_each_kind: targets where enhancing and other tumor both have some. small_new_is_equivocal: a new lesion too
+    small to be measured is progression once another visit shows it again. non_targets_add: what non-target lesions
+    have grown by is judged together with the targets.
     nodes: lymph nodes count by their short axis. separate_enhancement: enhancing and other tumor are classified
     apart and combined; minor then holds for the other only. enhancing_only: other tumor is no part of the sum.
     response_holds: a response stays until progression. all_gone_without_targets: CR can be reached without measurable
     disease; otherwise without_targets is the best. clinical: steroids and clinical state are part of it.
     early_confirms: a later visit can confirm an early PD (None = early PD is nothing special). since_radiotherapy: PD
     is measured from the first visit after it on. steady_steroids: growth counts on a stable or raised dose.
-    unknown: what no image tells. unchecked: rule -> words, recalled and not read.
+    unknown: what no image tells. unchecked: rule -> words, not read in the guideline itself.
     """
 
     key: str
@@ -78,8 +83,11 @@ class Criterion:
     slices: int = 2
     nodes: bool = False
     most_targets: int = 5
+    most_of_each_kind: int | None = None
     most_per_organ: int | None = None
     new_must_be_measurable: bool = False
+    small_new_is_equivocal: bool = False
+    non_targets_add: bool = False
     separate_enhancement: bool = False
     enhancing_only: bool = False
     response_holds: bool = False
@@ -132,7 +140,10 @@ RANO_2_AREA = Criterion(
     partial=0.50,
     progression=0.25,
     minor=0.25,
+    most_targets=3,
+    most_of_each_kind=2,
     new_must_be_measurable=True,
+    non_targets_add=True,
     separate_enhancement=True,
     early_confirms=True,
     unchecked=_RANO2_UNCHECKED,
@@ -145,7 +156,10 @@ RANO_2_VOLUME = Criterion(
     partial=0.65,
     progression=0.40,
     minor=RANO2_MINOR_VOLUME,
+    most_targets=3,
+    most_of_each_kind=2,
     new_must_be_measurable=True,
+    non_targets_add=True,
     separate_enhancement=True,
     early_confirms=True,
     unchecked={**_RANO2_UNCHECKED, "minor": "40 % as the minor response of the volume"},
@@ -172,6 +186,7 @@ RANO_METASTASES = Criterion(
     least_rise_mm=5.0,
     rise_of="lesion",
     perpendicular_mm=5.0,
+    small_new_is_equivocal=True,
     without_targets=NEITHER,
     all_gone_without_targets=True,
     unchecked={"rise": "that one lesion must grow by 5 mm"},
@@ -185,7 +200,11 @@ RANO_MENINGIOMA = Criterion(
     progression=0.25,
     minor=0.25,
     # (check) Neither stands in table 1, which is what was read.
-    unchecked={"confirmation": "4 weeks of confirmation", "targets": "10 x 10 mm as measurable, at most 5"},
+    unchecked={
+        "confirmation": "4 weeks of confirmation",
+        "measurable": "10 x 10 mm as measurable",
+        "targets": "at most 5 targets",
+    },
 )
 RECIST = Criterion(
     "recist-1.1",
@@ -199,6 +218,7 @@ RECIST = Criterion(
     slices=1,
     nodes=True,
     most_per_organ=2,
+    small_new_is_equivocal=True,
     response_holds=True,
     without_targets=NEITHER,
     all_gone_without_targets=True,

@@ -26,9 +26,10 @@ class LesionMeasure:
     "not covered" needs its row.
 
     Of the two diameters the longer one is the longest. slices: number it is seen on; measurable_slices: those on
-    which both diameters reach 10 mm (None = not counted). follows: for a split or merged lesion under a new id, the
-    ids it came from. volume_interval_mm3: 95 % interval of the volume. organ, node, enhancing: where known. cut: by
-    the field of view.
+    which both diameters reach 10 mm (None = not counted). product_mm2: of the diameters, summed over parts that lie
+    apart (None = longest times perpendicular). follows: for a split or merged lesion under a new id, the ids it
+    came from. volume_interval_mm3: 95 % interval of the volume. organ, node, enhancing: where known. cut: by the field
+    of view.
     """
 
     lesion: int
@@ -43,6 +44,7 @@ class LesionMeasure:
     organ: str | None = None
     cut: bool = False
     measurable_slices: int | None = None
+    product_mm2: float | None = None
     volume_interval_mm3: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
@@ -50,6 +52,8 @@ class LesionMeasure:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise InputError(f"Lesion {self.lesion}: {name} is finite and not negative, got {value}.")
+        if self.product_mm2 is not None and not (math.isfinite(self.product_mm2) and self.product_mm2 >= 0):
+            raise InputError(f"Lesion {self.lesion}: product_mm2 is finite and not negative, got {self.product_mm2}.")
         # Measured across voxels the perpendicular of a round lesion may come out the longer by part of a voxel.
         short, long = sorted((self.longest_axial_mm, self.perpendicular_axial_mm))
         object.__setattr__(self, "longest_axial_mm", long)

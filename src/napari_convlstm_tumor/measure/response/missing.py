@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from napari_convlstm_tumor.measure.response.case import Case
 from napari_convlstm_tumor.measure.response.criteria import (
@@ -15,8 +15,8 @@ from napari_convlstm_tumor.measure.response.criteria import (
     PRELIMINARY_PD,
 )
 from napari_convlstm_tumor.measure.response.draft import Draft
-from napari_convlstm_tumor.measure.response.sizes import is_measurable, organ_of
-from napari_convlstm_tumor.measure.response.words import lesions, percent, reaches
+from napari_convlstm_tumor.measure.response.sizes import is_measurable, organ_of, size_of
+from napari_convlstm_tumor.measure.response.words import NAMES, lesions, percent, reaches
 
 STEROIDS = "corticosteroid dose on this visit"
 STEROIDS_BASELINE = "corticosteroid dose at the baseline"
@@ -71,11 +71,31 @@ def _rise_words(case: Case, draft: Draft) -> str:
     """A hint for the reader when the non-target lesions together have grown much."""
     if draft.category == NE:
         return ""
-    volumes = [sum(item.volume_mm3 for item in case.non_target(j)) for j in range(case.base, draft.visit + 1)]
-    smallest = min(volumes[:-1])
-    if smallest == 0 or not reaches(volumes[-1] / smallest - 1, NON_TARGET_RISE):
+    visits = [*case.usable(range(case.base, draft.visit)), draft.visit]
+    if case.rule.non_targets_add:
+        return _rise_together(case, visits)
+    rise = _rise([sum(item.volume_mm3 for item in case.non_target(j)) for j in visits])
+    if rise is None or not reaches(rise, NON_TARGET_RISE):
         return ""
-    return f" (their volume is {percent(volumes[-1] / smallest - 1)} against its smallest: a reader must look)"
+    return f" (their volume is {percent(rise)} against its smallest: a reader must look)"
+
+
+def _rise_together(case: Case, visits: Sequence[int]) -> str:
+    """RANO 2.0: non-target lesions progress by the same percentage as targets do, and count together with them."""
+    sizes = [sum(size_of(item, case.rule) for item in case.non_target(j)) for j in visits]
+    alone, least = _rise(sizes), case.rule.progression
+    together = _rise([size + case.total(j) for size, j in zip(sizes, visits, strict=True)])
+    if alone is None or together is None or not reaches(alone, least):
+        return ""
+    met = "progression" if reaches(together, least) else "no progression"
+    words = f"their {NAMES[case.rule.quantity]} is {percent(alone, [least])} against its smallest, with the targets "
+    return f" ({words}{percent(together, [least])}, which would be {met}: a reader must look)"
+
+
+def _rise(sizes: Sequence[float]) -> float | None:
+    """By which fraction the last is larger than the smallest before; None from nothing."""
+    smallest = min(sizes[:-1])
+    return sizes[-1] / smallest - 1 if smallest > 0 else None
 
 
 def _of_images(case: Case, draft: Draft) -> Iterator[str]:

@@ -62,7 +62,8 @@ def size_of(lesion: LesionMeasure, rule: Criterion) -> float:
     if rule.quantity == "volume":
         return lesion.volume_mm3
     if rule.quantity == "area":
-        return lesion.longest_axial_mm * lesion.perpendicular_axial_mm
+        product = lesion.longest_axial_mm * lesion.perpendicular_axial_mm
+        return product if lesion.product_mm2 is None else lesion.product_mm2
     shown = lesion.perpendicular_axial_mm if rule.nodes and lesion.node else lesion.longest_axial_mm
     return shown or TOO_SMALL_MM
 
@@ -98,15 +99,15 @@ def follow(visits: Sequence[VisitMeasure]) -> tuple[Origins, ...]:
 # ---- targets and their sum ----
 
 
-def choose_targets(lesions: Iterable[LesionMeasure], rule: Criterion, slice_mm: float) -> tuple[LesionMeasure, ...]:
-    """The largest measurable lesions, within the criterion's limits in total and per organ where it is known."""
+def choose_targets(measurable: Iterable[LesionMeasure], rule: Criterion, most: int) -> tuple[LesionMeasure, ...]:
+    """The largest of the measurable lesions: at most ``most``, and per organ, where it is known, as the criterion has
+    it."""
     chosen: list[LesionMeasure] = []
-    measurable = [item for item in lesions if is_measurable(item, rule, slice_mm)]
     for lesion in sorted(measurable, key=lambda item: (-size_of(item, rule), item.lesion)):
         organ = organ_of(lesion)
         same_organ = sum(organ_of(c) == organ for c in chosen) if organ else 0
         full = rule.most_per_organ is not None and same_organ >= rule.most_per_organ
-        if len(chosen) < rule.most_targets and not full:
+        if len(chosen) < most and not full:
             chosen.append(lesion)
     return tuple(chosen)
 
