@@ -298,3 +298,16 @@ def test_clicks_in_unlike_tissue_each_find_their_own_likeness() -> None:
     dark, between, bright = alike[0, 0, :8], alike[0, 0, 8:16], alike[0, 0, 16:]
     assert dark.min() == bright.min() == 1.0  # their mean intensity, 0.5, is that of neither
     assert between.max() < 1e-6
+
+
+@pytest.mark.parametrize(("gap_mm", "joined"), [(3, True), (6, False)])
+def test_pieces_further_apart_than_they_may_be_are_two_lesions(gap_mm: int, joined: bool) -> None:
+    mask = np.zeros((40, 12, 12), dtype=bool)
+    mask[4:10, 4:8, 4:8] = mask[10 + gap_mm : 18 + gap_mm, 4:8, 4:8] = True
+    seeds = np.zeros_like(mask)
+    seeds[5, 5, 5] = True
+    kept = touching(mask, seeds, (1.0, 1.0, 1.0)) & mask
+    assert kept[:10].sum() == mask[:10].sum()
+    assert bool(kept[10:].any()) == joined
+    assert touching(mask, np.roll(seeds, -4, axis=0), (1.0, 1.0, 1.0)).any()  # a seed 3 mm beside it
+    assert not touching(mask, np.roll(seeds, 26, axis=0), (1.0, 1.0, 1.0)).any()  # one beyond them all is too far
