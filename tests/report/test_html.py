@@ -212,6 +212,20 @@ def test_an_earlier_progression_stands_in_the_headline(full_page):
     assert "RANO 2.0 SD first PD: visit 2, day 60" in text_of(patient_html(replace(analysis, report=report)))
 
 
+@pytest.mark.parametrize(
+    ("confirmed", "first"), [(True, "first PD: visit 2, day 60"), (False, "first PD: visit 3, day 120")]
+)
+def test_progression_counts_from_a_preliminary_one_that_was_confirmed(confirmed, first):
+    analysis = a_full_analysis()
+    found = (("baseline", None), ("preliminary PD", confirmed), ("PD", None), ("SD", None))
+    rows = [
+        {"visit": n, "day": 60 * (n - 1), "category": c, "confirmed": sure}
+        for n, (c, sure) in enumerate(found, start=1)
+    ]
+    page = patient_html(replace(analysis, report=replace(analysis.report, responses={"RECIST 1.1": tuple(rows)})))
+    assert f"RECIST 1.1 SD {first}" in text_of(page)
+
+
 def test_what_no_image_tells_is_said_once():
     analysis = a_full_analysis()
     rows = [

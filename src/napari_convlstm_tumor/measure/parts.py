@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from napari_convlstm_tumor.measure.distance import BoolVolume
+from napari_convlstm_tumor.measure.distance import BoolVolume, Box
 from napari_convlstm_tumor.measure.lesions import SPECK_MM3, SPECK_VOXELS
 
 # A gap up to this, or to two voxels, is one of the drawing: the two sides of it are one part.
@@ -24,13 +24,21 @@ def parts_apart(lesion: BoolVolume, spacing_mm: Sequence[float]) -> list[BoolVol
 
     Crumbs, no larger than what ``lesions`` calls a speck, are left out where there is more than crumbs.
     """
+    box = (ndimage.find_objects(lesion.astype(np.uint8)) or [(slice(0, 0),) * 3])[0]
+    near = lesion[box]
     reach = [max(1, math.floor(SAME_PART_MM / 2 / s)) for s in spacing_mm]
-    wide = ndimage.maximum_filter(lesion, [2 * n + 1 for n in reach], mode="constant")
+    wide = ndimage.maximum_filter(near, [2 * n + 1 for n in reach], mode="constant")
     labels, count = ndimage.label(wide, np.ones((3, 3, 3)))
     if count < 2:
         return [lesion] * count
-    labels[~lesion] = 0
+    labels[~near] = 0
     sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     order = np.argsort(-sizes, kind="stable")
     speck = max(SPECK_VOXELS, SPECK_MM3 / math.prod(spacing_mm))
-    return [labels == n + 1 for k, n in enumerate(order) if k == 0 or sizes[n] >= speck]
+    return [_whole(labels == n + 1, box, lesion.shape) for k, n in enumerate(order) if k == 0 or sizes[n] >= speck]
+
+
+def _whole(part: BoolVolume, box: Box, shape: tuple[int, ...]) -> BoolVolume:
+    answer = np.zeros(shape, dtype=bool)
+    answer[box] = part
+    return answer
