@@ -205,7 +205,9 @@ def test_numbers_of_one_patient_never_stand_beside_another(opened, analysis, pat
     assert not widget.save_button.isEnabled()
     pipeline.save(other, tmp_path / "OTHER")
     viewer.open(str(tmp_path / "OTHER"), plugin="napari-convlstm-tumor")
-    assert not widget.measuring.visits.isHidden() and widget.measuring.patient.text() == "Patient: OTHER. Outlines: made"
+    assert (
+        not widget.measuring.visits.isHidden() and widget.measuring.patient.text() == "Patient: OTHER. Outlines: made"
+    )
     viewer.open(str(patient), plugin="napari-convlstm-tumor")
     assert widget.measuring.visits.isHidden()
 

@@ -63,6 +63,37 @@ def test_they_are_really_used_and_keep_the_channels_last():
     assert c.is_contiguous(memory_format=torch.channels_last_3d)
 
 
+@needs_compiler
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize("samples", [1, 2])
+def test_what_is_joined_lies_as_the_fast_convolution_wants_it(dimensions, samples):
+    x, h = (torch.randn(samples, 3, channels, *SPACE[dimensions])[:, 1] for channels in (5, 8))
+    x.requires_grad_(), h.requires_grad_()
+    got = fused.joined(x, h)
+    expected = torch.cat([x, h], dim=1)
+    assert torch.equal(got, expected)
+    # suggested formats are what convolutions go by, and they look at the stride of a batch of one, too
+    assert got.stride() == expected.contiguous(memory_format=fused.CHANNELS_LAST[x.dim()]).stride()
+    weights = torch.randn_like(got)
+    for a, b in zip(*(torch.autograd.grad((j * weights).sum(), (x, h)) for j in (got, expected)), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("mode", ["off", pytest.param("on", marks=needs_compiler)])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_no_memory_is_the_same_as_an_empty_one(mode, autocast):
+    """Where there is none, the convolution leaves out the half that would see zeros."""
+    fused.choose(mode)
+    torch.manual_seed(0)
+    cell, x = ConvLSTMCell(3, 8), torch.randn(1, 3, *SPACE[3])
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        (h, (_, c)), (expected_h, (_, expected_c)) = cell(x), cell(x, cell.start(x))
+    assert (h.dtype, c.dtype) == (expected_h.dtype, expected_c.dtype)
+    tolerance = 1e-2 if autocast else 1e-6
+    torch.testing.assert_close(h, expected_h, atol=tolerance, rtol=0)
+    torch.testing.assert_close(c, expected_c, atol=tolerance, rtol=0)
+
+
 def ancestors(node, depth=4):
     """The functions of autograd behind a tensor."""
     yield node
@@ -76,9 +107,9 @@ def ancestors(node, depth=4):
 def test_the_activations_are_exact_enough(rough):
     x = torch.linspace(-30, 30, 60001)
     off = (fused._tanh(x, rough) - torch.tanh(x.double())).abs().max()
-    assert off < (1.4e-4 if rough else 3e-7)
+    assert off < (6e-5 if rough else 3e-7)
     off = (fused._sigmoid(x, rough) - torch.sigmoid(x.double())).abs().max()
-    assert off < (0.7e-4 if rough else 3e-7)
+    assert off < (3e-5 if rough else 3e-7)
 
 
 def test_nothing_is_compiled_unless_asked_for(monkeypatch):
