@@ -10,6 +10,8 @@ from napari_convlstm_tumor.model.convlstm import ConvLSTMCell, ConvRecurrent
 
 SPACE = {2: (48, 46), 3: (16, 14, 12)}
 AT_FIRST = dict(fused._state)
+GPU = pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")])
+DEVICES = ["cpu", GPU]
 needs_compiler = pytest.mark.skipif(not fused.compiler_at_hand("cpu"), reason="no C++ compiler here")
 
 
@@ -18,24 +20,27 @@ def as_in_a_fresh_process(monkeypatch):
     monkeypatch.setattr(fused, "_state", dict(AT_FIRST))
 
 
-def passes(mode, dimensions, autocast, hidden=8, layout=False):
-    """Output, memory and gradients of three visits."""
+def passes(mode, dimensions, autocast, hidden=8, layout=False, device="cpu"):
+    """Output, memory and gradients of three visits, on the CPU. On a GPU float32 is float32, not TF32."""
     fused.choose(mode)
     torch.manual_seed(0)
-    stack = ConvRecurrent(3, (hidden,), dimensions=dimensions)
-    x = (2 * torch.randn(1, 3, 3, *SPACE[dimensions])).requires_grad_()
+    stack = ConvRecurrent(3, (hidden,), dimensions=dimensions).to(device)
+    x = (2 * torch.randn(1, 3, 3, *SPACE[dimensions])).to(device).requires_grad_()
     given = x[:, :, :].movedim(2, -1).contiguous().movedim(-1, 2) if layout else x
-    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        output, memory = stack(given, torch.tensor([[0.0, 40, 200]]))
-    (output.float().square().sum() + memory.states[0][1].sum()).backward()
-    return output.float(), memory.states[0][1], x.grad, *(p.grad for p in stack.parameters())
+    days = torch.tensor([[0.0, 40, 200]], device=device)
+    with torch.backends.cudnn.flags(allow_tf32=False), torch.autocast(device, torch.bfloat16, enabled=autocast):
+        output, memory = stack(given, days)
+        (output.float().square().sum() + memory.states[0][1].sum()).backward()
+    results = output.float(), memory.states[0][1], x.grad, *(p.grad for p in stack.parameters())
+    return [r.cpu() for r in results]
 
 
 @needs_compiler
 @pytest.mark.parametrize("dimensions", [2, 3])
 @pytest.mark.parametrize("layout", [False, True])
-def test_fused_gates_give_the_same_numbers_and_gradients(dimensions, layout):
-    plain, quick = (passes(mode, dimensions, False, layout=layout) for mode in ("off", "on"))
+@pytest.mark.parametrize("device", DEVICES)
+def test_fused_gates_give_the_same_numbers_and_gradients(device, dimensions, layout):
+    plain, quick = (passes(mode, dimensions, False, layout=layout, device=device) for mode in ("off", "on"))
     assert not fused._state["broken"]
     for n, (a, b) in enumerate(zip(plain, quick, strict=True)):
         scale = 1.0 if n < 2 else a.abs().max().item()
@@ -44,9 +49,10 @@ def test_fused_gates_give_the_same_numbers_and_gradients(dimensions, layout):
 
 @needs_compiler
 @pytest.mark.parametrize("hidden", [8, 12])
-def test_in_bf16_they_are_as_near_to_float32_as_the_plain_ones(hidden):
+@pytest.mark.parametrize("device", DEVICES)
+def test_in_bf16_they_are_as_near_to_float32_as_the_plain_ones(device, hidden):
     exact = passes("off", 3, False, hidden)
-    plain, quick = (passes(mode, 3, True, hidden) for mode in ("off", "on"))
+    plain, quick = (passes(mode, 3, True, hidden, device=device) for mode in ("off", "on"))
     assert not fused._state["broken"]
     for n, (e, a, b) in enumerate(zip(exact, plain, quick, strict=True)):
         off = [((v - e).abs().mean() / e.abs().mean()).item() for v in (a, b)]

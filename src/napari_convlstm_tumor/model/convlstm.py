@@ -183,7 +183,7 @@ def _presence(x: Tensor, present: Tensor | None) -> Tensor:
     if x.dim() < 4 or x.shape[1] == 0:
         raise InputError(f"x has shape {tuple(x.shape)}; take (B, T, C, *space) with at least one visit.")
     if present is None:
-        return torch.ones(x.shape[:2], dtype=torch.bool)
+        return torch.ones(x.shape[:2], dtype=torch.bool, device="cpu")
     if present.dtype != torch.bool or present.shape not in (x.shape[:2], x.shape[1:2]):
         raise InputError(
             f"present is {present.dtype} of shape {tuple(present.shape)}; take bool, {tuple(x.shape[:2])} or (T,)."
