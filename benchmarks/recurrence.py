@@ -6,7 +6,11 @@ written), share of the limit (the time of the convolutions alone at the same pre
 a fresh process's peak memory grew. Keras' ConvLSTM2D/3D joins when it is installed, and with --peer the class ConvLSTM
 (input_dim, hidden_dim, kernel_size, num_layers, batch_first) of PATH/convlstm.py (2-D, forward).
 
-On a busy machine: --shared takes one thread and its processor time instead of all threads and the clock.
+At a first visit ours leaves out the half of the convolution that would see zeros; the limit does not. "Going on" is
+ours from the memory of earlier visits, where nothing can be left out: its share of the limit is the stricter one.
+
+On a busy machine: --shared takes one thread and its processor time instead of all threads and the clock. --device cuda
+is the same on a GPU, with the peak of its memory.
 """
 
 from __future__ import annotations
@@ -101,7 +105,7 @@ class Convolutions(nn.Module):
 class FirstOutput(nn.Module):
     """Of a module that returns more than its output."""
 
-    def __init__(self, inner: nn.Module, dig: Callable[[Any], Tensor]) -> None:
+    def __init__(self, inner: Callable[[Tensor], Any], dig: Callable[[Any], Tensor]) -> None:
         super().__init__()
         self.inner, self.dig = inner, dig
 
@@ -113,6 +117,18 @@ class FirstOutput(nn.Module):
 def ours(case: Case) -> nn.Module:
     """The package's."""
     return FirstOutput(ConvRecurrent(case.channels, (case.hidden,), dimensions=case.dimensions), lambda o: o[0])
+
+
+def going_on(case: Case) -> nn.Module:
+    """The package's, after a visit that is not counted."""
+    stack = ConvRecurrent(case.channels, (case.hidden,), dimensions=case.dimensions)
+    memories: list[Any] = []
+
+    def work(x: Tensor) -> Tensor:
+        memories or memories.append(stack(x[:, :1])[1])
+        return stack(x, None, memories[0])[0]
+
+    return FirstOutput(work, lambda output: output)
 
 
 def keras_layer(case: Case) -> nn.Module:
@@ -143,10 +159,13 @@ def contenders(case: Case, peer: Path | None) -> dict[str, Callable[[], Work]]:
         "plain cell, bf16": lambda: in_precision(PlainConvLSTM(case), bf16, "off"),
         "ours, float32": lambda: in_precision(ours(case), None, "on"),
         "ours, bf16": lambda: in_precision(ours(case), bf16, "on"),
+        "ours, bf16, going on": lambda: in_precision(going_on(case), bf16, "on"),
         "ours, bf16, not compiled": lambda: in_precision(ours(case), bf16, "off"),
         "convolutions alone, float32": lambda: in_precision(Convolutions(case, torch.float32), None, "off"),
         "convolutions alone, bf16": lambda: in_precision(Convolutions(case, bf16), None, "off"),
     }
+    if case.training:  # what went before a training's first visit would be part of its way back
+        del made["ours, bf16, going on"]
     if importlib.util.find_spec("keras"):
         made["Keras, float32"] = lambda: in_precision(keras_layer(case), None, "off")
     if peer and case.dimensions == 2 and not case.training:
@@ -159,7 +178,7 @@ def in_precision(module: nn.Module, kind: torch.dtype | None, mode: fused.Mode) 
 
     def work(x: Tensor) -> Any:
         fused.choose(mode)
-        with torch.autocast("cpu", kind or torch.bfloat16, enabled=kind is not None):
+        with torch.autocast(x.device.type, kind or torch.bfloat16, enabled=kind is not None):
             return module(x)
 
     return work
@@ -191,13 +210,29 @@ def times(case: Case, made: dict[str, Callable[[], Work]], rounds: int, clock: C
     return [statistics.median(seconds) for seconds in taken]
 
 
+def clock_of(shared: bool) -> Callable[[], float]:
+    """Seconds: of the processor, or on the wall when the GPU, if it is one, has done its work."""
+
+    def gpu() -> float:
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
+    on_gpu = torch.get_default_device().type == "cuda"
+    return gpu if on_gpu else (time.process_time if shared else time.perf_counter)
+
+
 def status_kib(key: str) -> int:
     """VmRSS or VmHWM of this process (Linux)."""
     return int(Path("/proc/self/status").read_text().split(f"{key}:")[1].split()[0])
 
 
 def growth_mib(work: Callable[[], object]) -> float:
-    """By how much the peak grows over what is resident before; the peak is reset first."""
+    """By how much the peak grows over what is resident before; the peak is reset first. On a GPU: of its memory."""
+    if torch.get_default_device().type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        work()
+        return (torch.cuda.max_memory_allocated() - before) / KIB_A_MIB**2
     Path("/proc/self/clear_refs").write_text("5")
     before = status_kib("VmRSS")
     work()
@@ -243,24 +278,25 @@ def in_fresh_process(*arguments: str) -> float:
 def table(title: str, case: Case, arguments: argparse.Namespace) -> None:
     """One table of the work."""
     made = contenders(case, arguments.peer)
-    clock = time.process_time if arguments.shared else time.perf_counter
-    seconds = dict(zip(made, times(case, made, arguments.rounds, clock), strict=True))
+    taken = times(case, made, arguments.rounds, clock_of(arguments.shared))
+    seconds = dict(zip(made, taken, strict=True))
     plain = seconds["plain cell, float32"]
-    peer = ["--peer", str(arguments.peer)] if arguments.peer else []
+    passed_on = ["--device", arguments.device, *(["--peer", str(arguments.peer)] if arguments.peer else [])]
     print(f"\n{title}\n\n| | ms | ratio | share of the limit | peak memory, MiB |\n|---|---|---|---|---|")
     for name, taken in seconds.items():
         limit = seconds["convolutions alone, " + ("bf16" if "bf16" in name else "float32")]
-        peak = "-" if arguments.quick else f"{in_fresh_process('--peak', title, name, *peer):.0f}"
+        peak = "-" if arguments.quick else f"{in_fresh_process('--peak', title, name, *passed_on):.0f}"
         print(f"| {name} | {1000 * taken:.0f} | {plain / taken:.2f} | {limit / taken:.0%} | {peak} |", flush=True)
 
 
-def memory_table() -> None:
+def memory_table(device: str) -> None:
     """Peaks over the number of visits."""
     print("\nPeak memory, MiB, 3-D, 16 channels, 32 x 64 x 64, float32\n\n| | visits | MiB |\n|---|---|---|")
     rows = {"streaming": (5, 200), "training": (6, 16), "training, checkpoints": (6, 16)}
     for name, counts in rows.items():
         for visits in counts:
-            print(f"| {name} | {visits} | {in_fresh_process('--visits', name, str(visits)):.0f} |", flush=True)
+            peak = in_fresh_process("--visits", name, str(visits), "--device", device)
+            print(f"| {name} | {visits} | {peak:.0f} |", flush=True)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -269,6 +305,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--peer", type=Path, help="another implementation: a folder with convlstm.py")
     parser.add_argument("--shared", action="store_true", help="one thread, processor time: for a busy machine")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--only", choices=[*CASES, "memory"], help="one table")
     parser.add_argument("--quick", action="store_true", help="no memory")
     parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
@@ -279,6 +316,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
     chosen = parse(arguments)
+    torch.set_default_device(chosen.device)
     if chosen.shared:
         torch.set_num_threads(1)
     if chosen.peak:
@@ -288,13 +326,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(over_visits(int(chosen.visits[1]), checkpoint))
     else:
         clock = "processor time of one thread" if chosen.shared else f"{torch.get_num_threads()} threads"
+        clock = torch.cuda.get_device_name() if chosen.device == "cuda" else clock
         keras = "" if importlib.util.find_spec("keras") else "; Keras is not installed: left out"
         print(f"torch {torch.__version__}, {clock}, medians of {chosen.rounds} rounds{keras}")
         for title, case in CASES.items():
             if chosen.only in (None, title):
                 table(title, case, chosen)
         if not chosen.quick and chosen.only in (None, "memory"):
-            memory_table()
+            memory_table(chosen.device)
 
 
 if __name__ == "__main__":

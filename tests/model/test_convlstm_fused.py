@@ -10,6 +10,8 @@ from napari_convlstm_tumor.model.convlstm import ConvLSTMCell, ConvRecurrent
 
 SPACE = {2: (48, 46), 3: (16, 14, 12)}
 AT_FIRST = dict(fused._state)
+GPU = pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")])
+DEVICES = ["cpu", GPU]
 needs_compiler = pytest.mark.skipif(not fused.compiler_at_hand("cpu"), reason="no C++ compiler here")
 
 
@@ -18,24 +20,27 @@ def as_in_a_fresh_process(monkeypatch):
     monkeypatch.setattr(fused, "_state", dict(AT_FIRST))
 
 
-def passes(mode, dimensions, autocast, hidden=8, layout=False):
-    """Output, memory and gradients of three visits."""
+def passes(mode, dimensions, autocast, hidden=8, layout=False, device="cpu"):
+    """Output, memory and gradients of three visits, on the CPU. On a GPU float32 is float32, not TF32."""
     fused.choose(mode)
     torch.manual_seed(0)
-    stack = ConvRecurrent(3, (hidden,), dimensions=dimensions)
-    x = (2 * torch.randn(1, 3, 3, *SPACE[dimensions])).requires_grad_()
+    stack = ConvRecurrent(3, (hidden,), dimensions=dimensions).to(device)
+    x = (2 * torch.randn(1, 3, 3, *SPACE[dimensions])).to(device).requires_grad_()
     given = x[:, :, :].movedim(2, -1).contiguous().movedim(-1, 2) if layout else x
-    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        output, memory = stack(given, torch.tensor([[0.0, 40, 200]]))
-    (output.float().square().sum() + memory.states[0][1].sum()).backward()
-    return output.float(), memory.states[0][1], x.grad, *(p.grad for p in stack.parameters())
+    days = torch.tensor([[0.0, 40, 200]], device=device)
+    with torch.backends.cudnn.flags(allow_tf32=False), torch.autocast(device, torch.bfloat16, enabled=autocast):
+        output, memory = stack(given, days)
+        (output.float().square().sum() + memory.states[0][1].sum()).backward()
+    results = output.float(), memory.states[0][1], x.grad, *(p.grad for p in stack.parameters())
+    return [r.cpu() for r in results]
 
 
 @needs_compiler
 @pytest.mark.parametrize("dimensions", [2, 3])
 @pytest.mark.parametrize("layout", [False, True])
-def test_fused_gates_give_the_same_numbers_and_gradients(dimensions, layout):
-    plain, quick = (passes(mode, dimensions, False, layout=layout) for mode in ("off", "on"))
+@pytest.mark.parametrize("device", DEVICES)
+def test_fused_gates_give_the_same_numbers_and_gradients(device, dimensions, layout):
+    plain, quick = (passes(mode, dimensions, False, layout=layout, device=device) for mode in ("off", "on"))
     assert not fused._state["broken"]
     for n, (a, b) in enumerate(zip(plain, quick, strict=True)):
         scale = 1.0 if n < 2 else a.abs().max().item()
@@ -44,9 +49,10 @@ def test_fused_gates_give_the_same_numbers_and_gradients(dimensions, layout):
 
 @needs_compiler
 @pytest.mark.parametrize("hidden", [8, 12])
-def test_in_bf16_they_are_as_near_to_float32_as_the_plain_ones(hidden):
+@pytest.mark.parametrize("device", DEVICES)
+def test_in_bf16_they_are_as_near_to_float32_as_the_plain_ones(device, hidden):
     exact = passes("off", 3, False, hidden)
-    plain, quick = (passes(mode, 3, True, hidden) for mode in ("off", "on"))
+    plain, quick = (passes(mode, 3, True, hidden, device=device) for mode in ("off", "on"))
     assert not fused._state["broken"]
     for n, (e, a, b) in enumerate(zip(exact, plain, quick, strict=True)):
         off = [((v - e).abs().mean() / e.abs().mean()).item() for v in (a, b)]
@@ -63,6 +69,37 @@ def test_they_are_really_used_and_keep_the_channels_last():
     assert c.is_contiguous(memory_format=torch.channels_last_3d)
 
 
+@needs_compiler
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize("samples", [1, 2])
+def test_what_is_joined_lies_as_the_fast_convolution_wants_it(dimensions, samples):
+    x, h = (torch.randn(samples, 3, channels, *SPACE[dimensions])[:, 1] for channels in (5, 8))
+    x.requires_grad_(), h.requires_grad_()
+    got = fused.joined(x, h)
+    expected = torch.cat([x, h], dim=1)
+    assert torch.equal(got, expected)
+    # suggested formats are what convolutions go by, and they look at the stride of a batch of one, too
+    assert got.stride() == expected.contiguous(memory_format=fused.CHANNELS_LAST[x.dim()]).stride()
+    weights = torch.randn_like(got)
+    for a, b in zip(*(torch.autograd.grad((j * weights).sum(), (x, h)) for j in (got, expected)), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("mode", ["off", pytest.param("on", marks=needs_compiler)])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_no_memory_is_the_same_as_an_empty_one(mode, autocast):
+    """Where there is none, the convolution leaves out the half that would see zeros."""
+    fused.choose(mode)
+    torch.manual_seed(0)
+    cell, x = ConvLSTMCell(3, 8), torch.randn(1, 3, *SPACE[3])
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        (h, (_, c)), (expected_h, (_, expected_c)) = cell(x), cell(x, cell.start(x))
+    assert (h.dtype, c.dtype) == (expected_h.dtype, expected_c.dtype)
+    tolerance = 1e-2 if autocast else 1e-6
+    torch.testing.assert_close(h, expected_h, atol=tolerance, rtol=0)
+    torch.testing.assert_close(c, expected_c, atol=tolerance, rtol=0)
+
+
 def ancestors(node, depth=4):
     """The functions of autograd behind a tensor."""
     yield node
@@ -76,9 +113,9 @@ def ancestors(node, depth=4):
 def test_the_activations_are_exact_enough(rough):
     x = torch.linspace(-30, 30, 60001)
     off = (fused._tanh(x, rough) - torch.tanh(x.double())).abs().max()
-    assert off < (1.4e-4 if rough else 3e-7)
+    assert off < (6e-5 if rough else 3e-7)
     off = (fused._sigmoid(x, rough) - torch.sigmoid(x.double())).abs().max()
-    assert off < (0.7e-4 if rough else 3e-7)
+    assert off < (3e-5 if rough else 3e-7)
 
 
 def test_nothing_is_compiled_unless_asked_for(monkeypatch):

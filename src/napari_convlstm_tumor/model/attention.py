@@ -61,7 +61,7 @@ class ConvAttentionCell(nn.Module):
         self.found = convolution(self.width, hidden, 1, dimensions)
         self.raw_rate = nn.Parameter(torch.tensor(START_DECAY))
         self.recency = nn.Parameter(torch.zeros(slots + 1))  # the order is known even where the days are not
-        nn.init.zeros_(self.found.weight)  # type: ignore[arg-type]
+        nn.init.zeros_(self.found.weight)
         nn.init.zeros_(self.found.bias)  # type: ignore[arg-type]
 
     def start(self, x: Tensor) -> State:

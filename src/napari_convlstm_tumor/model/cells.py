@@ -12,6 +12,8 @@ is ``cell.start(x)``; None means the same.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -19,14 +21,17 @@ from napari_convlstm_tumor.errors import SettingsError
 from napari_convlstm_tumor.model import fused
 
 State = tuple[Tensor, ...]
-CONVOLUTIONS: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
+Convolution = nn.Conv2d | nn.Conv3d
+CONVOLUTIONS: dict[int, type[Convolution]] = {2: nn.Conv2d, 3: nn.Conv3d}
+CONVOLVE: dict[int, Callable[..., Tensor]] = {2: nn.functional.conv2d, 3: nn.functional.conv3d}
+IN_PLACE: tuple[Callable[..., Tensor], ...] = (torch.sigmoid_, torch.tanh_, Tensor.mul_)
 # Days are divided by this before they meet a learned rate, so that rates are of order one.
 DAYS_PER_UNIT = 100.0
 # The memory starts out losing 5 % in DAYS_PER_UNIT: softplus(-3) = 0.049.
 START_DECAY = -3.0
 
 
-def convolution(in_channels: int, out_channels: int, kernel_size: int, dimensions: int, groups: int = 1) -> nn.Module:
+def convolution(in_channels: int, out_channels: int, kernel_size: int, dimensions: int, groups: int = 1) -> Convolution:
     """A convolution that keeps the size of the map. Raises SettingsError for an even kernel or no 2-D or 3-D map."""
     if dimensions not in CONVOLUTIONS:
         raise SettingsError(f"dimensions is {dimensions}; a recurrent cell works on maps (2) or volumes (3).")
@@ -72,7 +77,7 @@ class ConvLSTMCell(nn.Module):
         self.peephole = nn.Parameter(torch.zeros(3, hidden, *[1] * dimensions)) if peephole else None
         self.decay = TimeDecay(hidden)
         with torch.no_grad():  # a forget gate that starts open: Jozefowicz et al. 2015
-            self.gates.bias[hidden : 2 * hidden] = 1.0  # type: ignore[operator]
+            self.gates.bias[hidden : 2 * hidden] = 1.0  # type: ignore[index]
 
     def start(self, x: Tensor) -> State:
         """The empty state for inputs like x."""
@@ -81,22 +86,32 @@ class ConvLSTMCell(nn.Module):
 
     def forward(self, x: Tensor, state: State | None = None, days: Tensor | None = None) -> tuple[Tensor, State]:
         """One step; ``days`` since the step before fade the memory c."""
-        h, c = self.start(x) if state is None else state
-        c = self.decay(c, days)
+        if state is None:
+            h, c = None, x.new_zeros(()).expand(x.shape[0], self.hidden, *x.shape[2:])
+        else:
+            h, c = state[0], self.decay(state[1], days)
         if self.peephole is None and fused.wanted(x):
-            h, c = fused.lstm_gates(self.gates(fused.joined(x, h)), c)
+            h, c = fused.lstm_gates(self._convolved(fused.joined(x, h)), c)
             return h, (h, c)
-        i, f, o, g = self.gates(torch.cat([x, h], dim=1)).chunk(4, dim=1)
+        i, f, o, g = self._convolved(x if h is None else torch.cat([x, h], dim=1)).chunk(4, dim=1)
         if self.peephole is not None:
             i, f = i + self.peephole[0] * c, f + self.peephole[1] * c
         # Without gradients the gates are overwritten: fewer volumes at a time, and a peak that stays where it is.
-        sigmoid, tanh = (torch.sigmoid, torch.tanh) if torch.is_grad_enabled() else (torch.sigmoid_, torch.tanh_)
+        keep = torch.is_grad_enabled()
+        sigmoid, tanh, times = (torch.sigmoid, torch.tanh, torch.mul) if keep else IN_PLACE
         c = sigmoid(f) * c
-        c += sigmoid(i) * tanh(g)
+        c += times(sigmoid(i), tanh(g))
         if self.peephole is not None:
             o = o + self.peephole[2] * c
-        h = sigmoid(o) * torch.tanh(c)
+        h = times(torch.tanh(c), sigmoid(o))
         return h, (h, c)
+
+    def _convolved(self, x: Tensor) -> Tensor:
+        """The gates before their functions. x: [x, h], or x alone where h is zero: half of the work is left out."""
+        if x.shape[1] == self.gates.in_channels:
+            return self.gates(x)
+        weight = self.gates.weight[:, : x.shape[1]]
+        return CONVOLVE[x.dim() - 2](x, weight, self.gates.bias, padding=self.gates.padding)
 
 
 class ConvGRUCell(nn.Module):

@@ -55,7 +55,7 @@ CELLS: dict[str, Callable[..., nn.Module]] = {
 class Memory(NamedTuple):
     """What a stack takes on to its next piece: each sample as it was after the last visit that was present."""
 
-    states: tuple[State, ...]
+    states: tuple[State, ...]  # none before the first visit
     output: Tensor  # (B, hidden[-1], *space), zeros before the first visit
     day: Tensor | None  # (B,) of that visit, None when no days were given
 
@@ -90,7 +90,7 @@ class ConvRecurrent(nn.Module):
     def start(self, x: Tensor, day: Tensor | None = None) -> Memory:
         """The empty memory for visits like x (B, C, *space)."""
         output = x.new_zeros(x.shape[0], self.hidden[-1], *x.shape[2:])
-        return Memory(tuple(cell.start(x) for cell in self.cells), output, day)  # type: ignore[operator]
+        return Memory((), output, day)
 
     def step(
         self, x: Tensor, states: Sequence[State] | None = None, gap_days: Tensor | None = None
@@ -142,6 +142,8 @@ class ConvRecurrent(nn.Module):
         if len(rows) == 0:
             return memory
         if len(rows) < len(x):
+            states = memory.states or tuple(cell.start(x) for cell in self.cells)  # type: ignore[operator]
+            memory = memory._replace(states=states)
             part = self._visit(x[rows], None if day is None else day[rows], _take(memory, rows), present[rows])
             return _put(memory, rows, part)
         gap = None if day is None or memory.day is None else day - memory.day
@@ -181,7 +183,7 @@ def _presence(x: Tensor, present: Tensor | None) -> Tensor:
     if x.dim() < 4 or x.shape[1] == 0:
         raise InputError(f"x has shape {tuple(x.shape)}; take (B, T, C, *space) with at least one visit.")
     if present is None:
-        return torch.ones(x.shape[:2], dtype=torch.bool)
+        return torch.ones(x.shape[:2], dtype=torch.bool, device="cpu")
     if present.dtype != torch.bool or present.shape not in (x.shape[:2], x.shape[1:2]):
         raise InputError(
             f"present is {present.dtype} of shape {tuple(present.shape)}; take bool, {tuple(x.shape[:2])} or (T,)."
