@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import shutil
 from pathlib import Path
 from runpy import run_path
 
@@ -129,6 +130,23 @@ def odd_names(patient):
         (patient / "day-040" / name / "readme.txt").touch()
 
 
+def stray(make):
+    """A folder of two patients, with something beside them that belongs to neither."""
+
+    def change(patient):
+        folder = patient.with_name("two")
+        shutil.copytree(patient, folder / "Q")
+        patient.rename(folder / "P")
+        make(folder)
+        return folder
+
+    return change
+
+
+def backup(folder):
+    shutil.copytree(folder / "P" / "day-040", folder / "copy of 2019-03-01")
+
+
 def without(day):
     return lambda patient: (patient / day / "t1c.nii.gz").unlink()
 
@@ -223,6 +241,8 @@ FOLDERS = [
     ("1,000 texts named as DICOM", many_texts_as_dicom, "told", "not readable as DICOM"),
     ("folders 40 deep", deep, "told", "folders deep"),
     ("odd names", odd_names, "read", ""),
+    ("an image beside two patients", stray(lambda f: save(f / "t1c.nii.gz", IMAGE)), "refused", "holds 2 patients"),
+    ("a visit beside two patients", stray(backup), "refused", "one patient or several?"),
     ("a PET image only", modality("pet.nii.gz"), "told", "has no t1, t1c, t2, flair or ct image"),
     ("an image in an atlas space", modality("t1c_space-MNI152.nii.gz"), "told", "atlas"),
     ("another kind of image at each visit", modality("flair.nii.gz"), "told", "different kinds of image"),

@@ -214,11 +214,29 @@ def test_folders_without_an_image_of_their_own_are_told(tmp_path: Path, caplog: 
     (tmp_path / "P5").symlink_to(tmp_path / "P1")
     (tmp_path / "code").mkdir()
     assert [p.patient for p in find_patients(tmp_path)] == ["P1", "P2"]
-    assert [r.getMessage() for r in caplog.records] == ["Passed over, for they hold no image of their own: P3, P4, P5."]
+    said = "Passed over, for they hold no image of their own or cannot be read: P3, P4, P5."
+    assert [r.getMessage() for r in caplog.records] == [said]
     caplog.clear()
     (tmp_path / "P1" / "2020-03-01").mkdir()
     find_patient(tmp_path / "P1")
     assert not caplog.records
+
+
+def test_an_image_beside_patients_does_not_make_them_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Five patients became one with ten visits when one file was copied to the wrong place."""
+    dates = ("2020-01-01", "2020-02-01", "2021-01-01", "2021-03-01")
+    make(tmp_path, *[f"P{1 + n // 2}/{date}/t1c.nii" for n, date in enumerate(dates)], "t1c_2019-01-01.nii", "a.dcm")
+    assert [(p.patient, len(p.visits)) for p in find_patients(tmp_path)] == [("P1", 2), ("P2", 2)]
+    said = "Passed over, for they lie beside the patients' folders: a.dcm, t1c_(date).nii."
+    assert [r.getMessage() for r in caplog.records] == [said]
+    with pytest.raises(InputError, match="holds 2 patients"):
+        find_patient(tmp_path)
+
+
+def test_a_visit_among_patients_is_refused(tmp_path: Path) -> None:
+    make(tmp_path, "P1/2020-01-01/t1c.nii", "P2/2021-01-01/t1c.nii", "backup 2019-01-01/t1c.nii")
+    [patient] = find_patients(tmp_path)
+    assert any("'backup (date)' is named as a visit, while 'P1' holds visits of its own" in p for p in patient.problems)
 
 
 def test_one_visit_says_that_there_is_no_growth(tmp_path: Path) -> None:
