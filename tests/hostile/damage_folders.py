@@ -231,6 +231,7 @@ FOLDERS = [
     ("a visit without day among dated ones", rename("day-040", "later"), "refused", "order"),
     ("a date and a day", rename("day-040", "2019-03-01"), "refused", "some a day number"),
     ("a link back to the patient", loop, "read", ""),
+    ("a link to the folder around the patient", lambda p: (p / "all").symlink_to(p.parent), "told", "is a link"),
     ("a link to nothing", broken_link, "refused", "does not exist"),
     ("a link to itself", link_to_itself, "refused", "does not exist"),
     ("a link to /dev/zero", device, "refused", "does not exist"),

@@ -29,7 +29,7 @@ from napari_convlstm_tumor.io.discover_dicom import (
 from napari_convlstm_tumor.io.discover_draft import Draft
 from napari_convlstm_tumor.io.discover_finish import finish
 from napari_convlstm_tumor.io.discover_nnunet import is_nnunet, nnunet_patients
-from napari_convlstm_tumor.io.discover_tree import RESULT_FILE, Folder, natural, scan
+from napari_convlstm_tumor.io.discover_tree import RESULT_FILE, UNREADABLE, Folder, natural, scan
 from napari_convlstm_tumor.io.layouts import (
     DERIVATIVES,
     add_derivative_masks,
@@ -107,6 +107,8 @@ def _found(path: Path, numbers_are_visits: bool) -> list[Draft]:
         raise InputError(
             f"{_shown(path)} is a result folder of an earlier run. Give the folder with the patient's images."
         )
+    if (folder.name, UNREADABLE) in folder.left_out:
+        raise InputError(f"{_shown(path)} cannot be read. Ask for the permission to look into it.")
     if not folder.has_images:
         raise InputError(
             f"No image in {_shown(path)}. Looked for {', '.join(VOLUME_ENDINGS)} and DICOM files, in all folders."
