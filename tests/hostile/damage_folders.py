@@ -42,6 +42,11 @@ def with_nan():
     return data
 
 
+def same_mask(patient):
+    for day in ("day-000", "day-040"):
+        save(patient / day / "mask.nii.gz", TUMOR)
+
+
 def unplaced(patient):
     """The image lies somewhere, its mask was saved without a position."""
     save(second(patient), IMAGE, moved(-90, -120, 40))
@@ -203,10 +208,12 @@ MASKS = [
     ("an empty mask", mask(np.zeros(SHAPE, np.uint8)), "read", ""),
     ("label 4 alone", mask(TUMOR * 4), "read", ""),
     ("labels 1, 2 and 4", mask(LABELS), "told", "labels 1, 2, 4: all of them count as tumor"),
-    ("a mask on another grid that overlaps", mask(np.ones((12, 10, 8), np.uint8), np.diag([2.0, 2, 4, 1])), "read", ""),
+    ("a mask on another grid that overlaps", mask(TUMOR[::2, ::2, ::2], np.diag([2.0, 2, 4, 1])), "read", ""),
     ("a mask that lies elsewhere", mask(TUMOR, moved(500, 0, 0)), "refused", "The mask lies outside its image"),
     ("a mask half outside its image", mask(TUMOR, moved(12, 0, 0)), "told", "of the tumor lies outside the image"),
     ("a mask without position on an image with one", unplaced, "refused", "no position"),
+    ("a mask inside out", mask(1 - TUMOR), "told", "inside out"),
+    ("the first visit's mask as the second's", same_mask, "told", "very mask of visit 1"),
     ("negative labels", mask(TUMOR.astype(np.int16) - 1), "refused", "negative values (down to -1)"),
     ("an image given as mask", mask(IMAGE), "refused", "mask"),
     ("an image of whole numbers given as mask", mask(np.abs(IMAGE).astype(np.int16)), "refused", "different values"),
