@@ -7,6 +7,7 @@ import os
 import pytest
 
 from napari_convlstm_tumor.cli import main
+from napari_convlstm_tumor.edit.review import read_queue
 
 LATIN_1 = os.fsdecode(b"M\xfcller")
 
@@ -39,6 +40,23 @@ def test_a_name_that_is_no_text_fails_its_patient_alone(batch, name, capsys):
     assert (done["patient"], done["status"]) == ("P-02", "done")
     shown = capsys.readouterr()
     assert "\x1b" not in shown.out + shown.err
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_name_is_no_formula_in_the_tables(own_folder, tmp_path, kit, damaged):
+    name, out = "=HYPERLINK(P-01)", tmp_path / "out"
+    (own_folder / "P-01").rename(own_folder / name)
+    if damaged:
+        kit.damage(own_folder / name)
+    command = ["batch", str(own_folder), "-o", str(out), "--no-register", "--quiet"]
+    tables = []
+    for _ in range(2):  # a second run adds to the rows of the first
+        assert main(command) == damaged
+        tables.append([(out / table).read_text() for table in ("summary.csv", "failures.csv")])
+    assert tables[0] == tables[1]
+    cells = [line.split(",")[0] for text in tables[0] for line in text.splitlines()[1:]]
+    assert cells == ["'" + name, "P-02"] + ["'" + name] * damaged
+    assert [item.patient for item in read_queue(out)] == [name, "P-02"]
 
 
 def test_a_name_too_long_for_its_result_fails_its_patient_alone(batch):
