@@ -282,6 +282,7 @@ MANIFESTS = [
      "refused", "no line of a CSV table"),
     ("a line end in a patient's name", manifest(FIRST, '"P\nQ",40,t1c,P/day-040/t1c.nii.gz,'), "refused", "no name"),
     ("a command to the terminal in a name", manifest("P\x1b[2J,0,t1c,P/day-000/t1c.nii.gz,"), "refused", "no name"),
+    ("a name that shows backwards", manifest("P\u202egnp,0,t1c,P/day-000/t1c.nii.gz,"), "refused", "no name"),
     ("a patient named =cmd()", manifest(FIRST.replace("P,", "=cmd(),", 1), SECOND.replace("P,", "=cmd(),", 1)),
      "read", ""),
     ("the column day twice", lines(lambda t: t.replace("day,", "day,day,", 1).encode()), "refused", "day' twice"),

@@ -58,6 +58,8 @@ _FIRST = re.compile(rf"(?<![a-z])(?:{FIRST_WORDS})(?![a-z])")
 LONGEST_PATH = 3000
 # What a spreadsheet takes for the beginning of a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# Marks that turn the direction of what follows (Unicode TR9): a name with one shows as another.
+_DIRECTIONS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 # BraTS: PatientID-NNN-TTT, the patient's number and the number of the visit.
 _BRATS = re.compile(r"^(?P<id>.*\d{3,})-(?P<n>\d{3})(?=$|[-_])")
 
@@ -136,8 +138,10 @@ def ambiguous_date(name: str) -> bool:
 
 
 def is_control(character: str) -> bool:
-    """True for what moves a cursor, ends a line or speaks to a terminal, and for bytes that are no text."""
-    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+    """True for what moves a cursor, ends a line, turns the direction of the text after it or speaks to a terminal, and
+    for bytes that are no text.
+    """
+    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _DIRECTIONS
 
 
 def printable(text: str) -> str:
