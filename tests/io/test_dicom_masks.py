@@ -153,6 +153,18 @@ def test_sarcoma_contour_agrees_with_the_published_mask(shared_data, folder, nam
 
 
 @pytest.mark.parametrize(
+    "change", [(b"1\\2\\33", b"-\\2\\33"), (b"IS\x02\x001 ", b"IS\x02\x00x ")], ids=["contour", "region"]
+)
+def test_texts_in_place_of_numbers_are_refused(tmp_path, change):
+    path = write_rtstruct(tmp_path / "rt.dcm", {"GTV": [[[1, 2, 33], [5, 2, 33], [5, 9, 33]]]})
+    raw = path.read_bytes()
+    assert change[0] in raw
+    path.write_bytes(raw.replace(*change))
+    with pytest.raises(InputError, match=r"rt\.dcm: The RTSTRUCT (lacks numbers|has no regions)"):
+        read_mask(path, Grid((12, 10, 8), np.diag([-1.0, -1, 3, 1])))
+
+
+@pytest.mark.parametrize(
     ("name", "words"),
     [
         ("rt.dcm", ""),
