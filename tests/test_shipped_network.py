@@ -1,9 +1,11 @@
 """The shipped weights do what the card says on patients they were not trained on: floors, not the measured values."""
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 
 from napari_convlstm_tumor.io.discover import find_patient
@@ -54,6 +56,40 @@ def test_the_same_input_gives_the_same_result(progressing):
     assert np.array_equal(runs[0].masks, runs[1].masks)
     assert np.array_equal(runs[0].growth, runs[1].growth, equal_nan=True)
     assert runs[0].report.visits == runs[1].report.visits
+
+
+# CPU and GPU round bf16 in another order. How much that can move was measured on the CPU with another rounding, float32
+# in place of bf16, on this patient at 3 mm and at its own voxels: Dice 0.9996, volumes 0.8 %.
+ROUNDING_DICE, ROUNDING_VOLUME = 0.99, 0.02
+
+
+def assert_same_but_for_rounding(one, other):
+    for mine, theirs in zip(one.masks, other.masks, strict=True):
+        assert mine.any()
+        assert dice(mine, theirs) >= ROUNDING_DICE
+    volumes = [[row["volume_mm3"] for row in analysis.report.visits] for analysis in (one, other)]
+    assert volumes[0] == pytest.approx(volumes[1], rel=ROUNDING_VOLUME)
+
+
+def clicked(progressing, **settings):
+    files, truths = progressing
+    prompts = (click(truths[0], 1),)
+    return finished(analyse(files, Settings(masks="ignore", spacing=(3.0,), **settings), prompts=prompts))
+
+
+def test_another_rounding_gives_the_same_outlines(progressing, monkeypatch):
+    """What is asked of a GPU below can be had: float32 and bf16 agree within the bound, and are not the same."""
+    rough = clicked(progressing)
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())
+    fine = clicked(progressing)
+    assert not np.array_equal(rough.prediction.probability, fine.prediction.probability)
+    assert_same_but_for_rounding(rough, fine)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_cpu_and_gpu_agree(progressing):
+    assert_same_but_for_rounding(clicked(progressing, device="cpu"), clicked(progressing, device="cuda"))
 
 
 def test_masks_at_some_visits_stand_and_prompt_the_others(progressing, tmp_path):

@@ -14,7 +14,7 @@ from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 
 make = run_path(str(Path(__file__).parents[1] / "io" / "make_dicom.py"))
 STORED = np.random.default_rng(0).integers(0, 1000, (12, 10, 8)).astype(np.int16)
@@ -97,6 +97,33 @@ def raw_tag(name, text, kind="DS"):
 def infinite_frames(raw):
     """The number of frames is the text inf, which the library would not write."""
     return raw.replace(b"\x28\x00\x08\x00IS\x02\x001 ", b"\x28\x00\x08\x00IS\x04\x00inf ")
+
+
+def last_two(k, dataset):
+    """One slice at the end would be lost unseen: no gap tells of it."""
+    if k >= 6:
+        dataset.SOPInstanceUID = "1.2.3.4"
+
+
+def compressed(paths):
+    """One slice run-length coded, one with implicit tags, one of the other byte order; the rest plain."""
+    dataset = pydicom.dcmread(paths[0])
+    dataset.compress(RLELossless)
+    dataset.save_as(paths[0])
+    dataset = pydicom.dcmread(paths[1])
+    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    dataset.save_as(paths[1], implicit_vr=True, little_endian=True)
+    dataset = pydicom.dcmread(paths[2])
+    dataset.PixelData = dataset.pixel_array.astype(">i2").tobytes()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+    pydicom.dcmwrite(paths[2], dataset, implicit_vr=False, little_endian=False, force_encoding=True)
+
+
+def private(k, dataset):
+    dataset.private_block(0x0029, "MAKER", create=True).add_new(1, "PN", "Private^Name")
+    person = Dataset()
+    person.PatientName = "Private^Name"
+    dataset.RequestAttributesSequence = Sequence([person])
 
 
 def nested(k, dataset):
@@ -186,7 +213,10 @@ CASES = [("DICOM", *case) for case in [
     ("a look-up table for its values", series(lambda k, d: setattr(
         d, "ModalityLUTSequence", Sequence([Dataset()]))), "refused", "look-up table"),
     ("one instance number for all", series(tag(InstanceNumber=1)), "read", ""),
-    ("one instance UID for all", series(tag(SOPInstanceUID="1.2.3.4")), "told", "only 1 slice"),
+    ("one instance UID for all", series(tag(SOPInstanceUID="1.2.3.4")), "read", ""),
+    ("the last two slices with one instance UID", series(last_two), "read", ""),
+    ("slices of four compressions", series(then=compressed), "read", ""),
+    ("private tags and nested persons", series(private), "read", ""),
     ("one slice without position", series(lambda k, d: tag(ImagePositionPatient=None)(k, d) if k == 3 else None),
      "refused", "lacks its position"),
     ("two stacks in one series", series(lambda k, d: tag(ImagePositionPatient=[-10, -20, 30 + 3 * (k // 2)])(k, d)),

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import shutil
 from pathlib import Path
 from runpy import run_path
 
@@ -39,6 +40,11 @@ def with_nan():
     data = TUMOR.astype(np.float32)
     data[:12] = np.nan
     return data
+
+
+def same_mask(patient):
+    for day in ("day-000", "day-040"):
+        save(patient / day / "mask.nii.gz", TUMOR)
 
 
 def unplaced(patient):
@@ -129,6 +135,23 @@ def odd_names(patient):
         (patient / "day-040" / name / "readme.txt").touch()
 
 
+def stray(make):
+    """A folder of two patients, with something beside them that belongs to neither."""
+
+    def change(patient):
+        folder = patient.with_name("two")
+        shutil.copytree(patient, folder / "Q")
+        patient.rename(folder / "P")
+        make(folder)
+        return folder
+
+    return change
+
+
+def backup(folder):
+    shutil.copytree(folder / "P" / "day-040", folder / "copy of 2019-03-01")
+
+
 def without(day):
     return lambda patient: (patient / day / "t1c.nii.gz").unlink()
 
@@ -185,10 +208,12 @@ MASKS = [
     ("an empty mask", mask(np.zeros(SHAPE, np.uint8)), "read", ""),
     ("label 4 alone", mask(TUMOR * 4), "read", ""),
     ("labels 1, 2 and 4", mask(LABELS), "told", "labels 1, 2, 4: all of them count as tumor"),
-    ("a mask on another grid that overlaps", mask(np.ones((12, 10, 8), np.uint8), np.diag([2.0, 2, 4, 1])), "read", ""),
+    ("a mask on another grid that overlaps", mask(TUMOR[::2, ::2, ::2], np.diag([2.0, 2, 4, 1])), "read", ""),
     ("a mask that lies elsewhere", mask(TUMOR, moved(500, 0, 0)), "refused", "The mask lies outside its image"),
     ("a mask half outside its image", mask(TUMOR, moved(12, 0, 0)), "told", "of the tumor lies outside the image"),
     ("a mask without position on an image with one", unplaced, "refused", "no position"),
+    ("a mask inside out", mask(1 - TUMOR), "told", "inside out"),
+    ("the first visit's mask as the second's", same_mask, "told", "very mask of visit 1"),
     ("negative labels", mask(TUMOR.astype(np.int16) - 1), "refused", "negative values (down to -1)"),
     ("an image given as mask", mask(IMAGE), "refused", "mask"),
     ("an image of whole numbers given as mask", mask(np.abs(IMAGE).astype(np.int16)), "refused", "different values"),
@@ -213,6 +238,7 @@ FOLDERS = [
     ("a visit without day among dated ones", rename("day-040", "later"), "refused", "order"),
     ("a date and a day", rename("day-040", "2019-03-01"), "refused", "some a day number"),
     ("a link back to the patient", loop, "read", ""),
+    ("a link to the folder around the patient", lambda p: (p / "all").symlink_to(p.parent), "told", "is a link"),
     ("a link to nothing", broken_link, "refused", "does not exist"),
     ("a link to itself", link_to_itself, "refused", "does not exist"),
     ("a link to /dev/zero", device, "refused", "does not exist"),
@@ -223,6 +249,8 @@ FOLDERS = [
     ("1,000 texts named as DICOM", many_texts_as_dicom, "told", "not readable as DICOM"),
     ("folders 40 deep", deep, "told", "folders deep"),
     ("odd names", odd_names, "read", ""),
+    ("an image beside two patients", stray(lambda f: save(f / "t1c.nii.gz", IMAGE)), "refused", "holds 2 patients"),
+    ("a visit beside two patients", stray(backup), "refused", "one patient or several?"),
     ("a PET image only", modality("pet.nii.gz"), "told", "has no t1, t1c, t2, flair or ct image"),
     ("an image in an atlas space", modality("t1c_space-MNI152.nii.gz"), "told", "atlas"),
     ("another kind of image at each visit", modality("flair.nii.gz"), "told", "different kinds of image"),
@@ -254,6 +282,7 @@ MANIFESTS = [
      "refused", "no line of a CSV table"),
     ("a line end in a patient's name", manifest(FIRST, '"P\nQ",40,t1c,P/day-040/t1c.nii.gz,'), "refused", "no name"),
     ("a command to the terminal in a name", manifest("P\x1b[2J,0,t1c,P/day-000/t1c.nii.gz,"), "refused", "no name"),
+    ("a name that shows backwards", manifest("P\u202egnp,0,t1c,P/day-000/t1c.nii.gz,"), "refused", "no name"),
     ("a patient named =cmd()", manifest(FIRST.replace("P,", "=cmd(),", 1), SECOND.replace("P,", "=cmd(),", 1)),
      "read", ""),
     ("the column day twice", lines(lambda t: t.replace("day,", "day,day,", 1).encode()), "refused", "day' twice"),

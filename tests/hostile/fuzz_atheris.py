@@ -2,7 +2,8 @@
 
     .venv/bin/python tests/hostile/fuzz_atheris.py nii -max_total_time=600 -rss_limit_mb=2048
 
-with nii, nrrd, mha, dcm, manifest, prompts, links or clinical. Anything but a TumorError stops it and is kept.
+with nii, nrrd, mha, dcm, rtstruct, manifest, prompts, links or clinical. Anything but a TumorError stops it and is
+kept.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from runpy import run_path
 
 import atheris
 import nibabel as nib
@@ -27,7 +29,8 @@ with atheris.instrument_imports(include=["napari_convlstm_tumor.io"]):
     from napari_convlstm_tumor.io.discover import find_patients
     from napari_convlstm_tumor.io.links import read_links
     from napari_convlstm_tumor.io.prompts import read_saved_prompts
-    from napari_convlstm_tumor.io.read import read_volume
+    from napari_convlstm_tumor.io.read import read_mask, read_volume
+    from napari_convlstm_tumor.volume import Grid
 
 FOLDER = Path(tempfile.mkdtemp(dir=os.environ.get("TMPDIR")))
 
@@ -43,6 +46,7 @@ READERS = {
     "nrrd": ("x.nrrd", lambda p: read_volume([p])),
     "mha": ("x.mha", lambda p: read_volume([p])),
     "dcm": ("x.dcm", dicom),
+    "rtstruct": ("x.dcm", lambda p: read_mask(p, Grid((12, 10, 8), np.diag([-1.0, -1, 3, 1])))),
     "manifest": ("x.csv", find_patients),
     "prompts": ("x.json", read_saved_prompts),
     "links": ("x.json", lambda p: read_links(p, 2)),
@@ -74,6 +78,10 @@ def valid_file(kind, path):
         path.write_text(TABLES[kind])
     elif kind == "nii":
         nib.save(nib.Nifti1Image(image, np.diag([1.0, 1, 2, 1])), path)
+    elif kind == "rtstruct":
+        make = run_path(str(Path(__file__).parents[1] / "io" / "make_dicom.py"))
+        ring = np.array([[-5.0, -12, 3], [2, -12, 3], [2, -5, 3], [-5, -5, 3]])
+        make["write_rtstruct"](path, {"GTV": [ring], "Lung": [ring]})
     elif kind == "dcm":
         pydicom.dcmread(get_testdata_file("CT_small.dcm")).save_as(path)
     else:

@@ -43,14 +43,16 @@ def test_the_table_of_the_documentation_has_these_kinds_and_no_other(rows):
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(("group", "kind", "healthy", "damage", "outcome", "words"), KINDS, ids=[k[1] for k in KINDS])
-def test_it_is_refused_told_or_read_rightly(tmp_path, rows, group, kind, healthy, damage, outcome, words):
+def test_it_is_refused_told_or_read_rightly(tmp_path, rows, capfd, group, kind, healthy, damage, outcome, words):
     path = looking["spoil"](healthy, damage, tmp_path)
+    capfd.readouterr()
     before, began = start_measuring(), time.process_time()
     found, said, series = looking["look"](path)
     assert time.process_time() - began < MOST_SECONDS
     assert memory_mb() - before < MOST_MEMORY_MB
     assert found == outcome, said
     assert words in said
+    assert capfd.readouterr() == ("", ""), "a library spoke past the program"
     assert str(tmp_path) not in said, "a full path in a message"
     assert rows[group, kind] == table["row"](found, said), "run tests/hostile/write_table.py and read its changes"
     if found == "read":

@@ -1,11 +1,15 @@
 """Nothing of a DICOM header that tells who or when is in any output: planted words are looked for everywhere."""
 
+import base64
 import contextlib
+import copy
 import gzip
 import logging
 import re
 import shutil
+import struct
 import warnings
+import zlib
 from pathlib import Path
 from runpy import run_path
 
@@ -58,7 +62,11 @@ def write_visit(folder, visit, **changed):
         for name, value in {**TEXTS, **{n: v[visit] for n, v in TIMES.items()}, **changed}.items():
             setattr(dataset, name, value)
         dataset.StudyInstanceUID = f"1.2.3.{visit}"
-        dataset.SeriesDescription = "Thorax"
+        dataset.SeriesDescription, dataset.ProtocolName = "Thorax Zwickelhuber", "for Drosselbart"
+        dataset.private_block(0x0029, "MAKER", create=True).add_new(1, "PN", TEXTS["PatientName"])
+        person = pydicom.Dataset()
+        person.PatientName = TEXTS["PatientName"]
+        dataset.RequestAttributesSequence = [person]
 
     distance = np.linalg.norm((np.indices(SHAPE).T - (12, 10, 6)) * (1, 1, 2), axis=-1).T
     stored = np.where(distance < 5 + visit, 60, -900) + np.random.default_rng(visit).integers(0, 30, SHAPE)
@@ -94,6 +102,31 @@ def found_in(blob):
     return [s for s in SECRETS if s.encode() in text or s.encode("utf-16-le") in text]
 
 
+PICTURE = re.compile(rb"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
+
+
+def unpacked(blob):
+    """What is packed in a file: gzip, the pictures of a page, the compressed texts and profiles of a picture."""
+    if blob.startswith(b"\x1f\x8b"):
+        return gzip.decompress(blob)
+    pictures = [blob] if blob.startswith(b"\x89PNG") else [base64.b64decode(found) for found in PICTURE.findall(blob)]
+    return b"".join(picture + chunk for picture in pictures for chunk in compressed_chunks(picture))
+
+
+def compressed_chunks(picture):
+    """The parts of a PNG that a search of its bytes would not see into, and at least one empty one."""
+    place, found = 8, [b""]
+    while place < len(picture):
+        length, kind = struct.unpack_from(">I4s", picture, place)
+        body = picture[place + 8 : place + 8 + length]
+        if kind in (b"zTXt", b"iTXt", b"iCCP"):
+            start = max(body.find(b"\x78"), 0)
+            with contextlib.suppress(zlib.error):
+                found.append(zlib.decompress(body[start:]))
+        place += 12 + length
+    return found
+
+
 def leaks(out, *, but=()):
     """{file: the planted words in its name or in it, unpacked where it is packed}; ``but``: folders not looked into."""
     found = {}
@@ -102,8 +135,7 @@ def leaks(out, *, but=()):
         if but and set(but) & set(name.parts):
             continue
         blob = path.read_bytes() if path.is_file() else b""
-        if path.suffix == ".gz":
-            blob += gzip.decompress(blob)
+        blob += unpacked(blob)
         if words := found_in(str(name).encode() + b"\n" + blob):
             found[str(name)] = words
     return found
@@ -124,6 +156,22 @@ def test_the_search_finds_what_is_planted(case):
     assert set(found_in(b"".join(p.read_bytes() for p in case.rglob("*.dcm")))) >= {
         "zwickelhuber", "qx7731905", "19430712", "20170329", "20170614", "acc9081726", "drosselbart", "quellbrunn",
     }  # fmt: skip
+
+
+def test_the_search_finds_what_is_packed(tmp_path):
+    """In a page's picture, as text and as compressed text."""
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    for name, packed in (("plain", False), ("packed", True)):
+        info = PngInfo()
+        info.add_text("Comment", f"of {TEXTS['PatientName']}", zip=packed)
+        Image.new("L", (4, 4)).save(tmp_path / f"{name}.png", pnginfo=info)
+        picture = base64.b64encode((tmp_path / f"{name}.png").read_bytes()).decode()
+        (tmp_path / f"{name}.html").write_text(f'<img src="data:image/png;base64,{picture}">')
+    found = leaks(tmp_path)
+    assert set(found) == {"plain.png", "packed.png", "plain.html", "packed.html"}
+    assert all(words == ["zwickelhuber", "ottokar"] for words in found.values())
 
 
 @pytest.mark.parametrize("command", ["run", "batch"])
@@ -177,6 +225,18 @@ def lose(folder):
     sorted((folder / "study-1").glob("0*.dcm"))[3].unlink()
 
 
+def odd_regions(folder):
+    """No region is named as a tumor; their names are a person's."""
+    path = folder / "study-1" / "rt.dcm"
+    dataset = pydicom.dcmread(path)
+    for name in ("Zwickelhuber left", "Zwickelhuber right"):
+        dataset.StructureSetROISequence.append(copy.deepcopy(dataset.StructureSetROISequence[0]))
+        dataset.StructureSetROISequence[-1].ROIName = name
+        dataset.StructureSetROISequence[-1].ROINumber = len(dataset.StructureSetROISequence)
+    del dataset.StructureSetROISequence[0]
+    dataset.save_as(path)
+
+
 def odd_date(folder):
     write_visit(folder / "study-1", 1, StudyDate="Zwickelhuber", PatientBirthDate="12.07.1943", StudyTime="noon")
 
@@ -186,7 +246,7 @@ def another(folder):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("spoil", [cut, lose, odd_date, another])
+@pytest.mark.parametrize("spoil", [cut, lose, odd_regions, odd_date, another])
 def test_errors_and_failures_do_not_tell_either(case, tmp_path, spoil, caplog, capfd):
     folder = tmp_path / "in" / "CASE-1"
     shutil.copytree(case, folder)

@@ -48,7 +48,9 @@ prompts, links, clinical tables and recipes; 30 examples each in the suite, more
 `HOSTILE_EXAMPLES=2000 pytest tests/hostile/test_fuzz.py`. Guided by coverage, by hand: tests/hostile/fuzz_atheris.py
 (atheris 3.0.0, from a valid file, 150 s each beside other work, 2026-11-23: 3,186 NIfTI, 1,687 NRRD, 1,271 MetaImage,
 1,485 DICOM files, 4,003 manifests, 4,429 prompts, 140,510 links, 43,795 clinical tables: no crash, no hang, nothing but
-the errors that are meant for people).
+the errors that are meant for people; again, 60 to 90 s each, on 2026-11-29 with what had changed: 7,001 NIfTI, 3,026
+DICOM, 3,623 RTSTRUCT files, 7,382 manifests, 8,358 prompts, with the same outcome). It is not every road: on a contour
+with a text for a number, which Hypothesis found that day, it had not been tried before.
 """
 
 

@@ -86,8 +86,8 @@ SQUARE = rectangle(5, 15, 5, 15, 2)
         ({"GTV": [rectangle(35, 50, 5, 15, 2)]}, {}, GeometryError, "9.5 mm outside the image"),
         ({"GTV": [SQUARE, rectangle(10, 20, 5, 15, 2)]}, {}, InputError, "cross each other"),
         ({"GTV": [SQUARE.ravel()[:-1]]}, {}, InputError, "4 points stated, 11 coordinates found"),
-        ({"Liver": [SQUARE], "Lung": [SQUARE]}, {}, InputError, "named as a tumor: Liver, Lung"),
-        ({"GTV_Mass": [SQUARE], "GTV_Edema": [SQUARE]}, {}, InputError, "GTV_Mass, GTV_Edema"),
+        ({"Liver": [SQUARE], "Lung": [SQUARE]}, {}, InputError, "None of its 2 regions is named as a tumor"),
+        ({"GTV_Mass": [SQUARE], "GTV_Edema": [SQUARE]}, {}, InputError, "those with the numbers 1, 2"),
         ({}, {}, InputError, "no regions"),
     ],
 )
@@ -153,11 +153,23 @@ def test_sarcoma_contour_agrees_with_the_published_mask(shared_data, folder, nam
 
 
 @pytest.mark.parametrize(
+    "change", [(b"1\\2\\33", b"-\\2\\33"), (b"IS\x02\x001 ", b"IS\x02\x00x ")], ids=["contour", "region"]
+)
+def test_texts_in_place_of_numbers_are_refused(tmp_path, change):
+    path = write_rtstruct(tmp_path / "rt.dcm", {"GTV": [[[1, 2, 33], [5, 2, 33], [5, 9, 33]]]})
+    raw = path.read_bytes()
+    assert change[0] in raw
+    path.write_bytes(raw.replace(*change))
+    with pytest.raises(InputError, match=r"rt\.dcm: The RTSTRUCT (lacks numbers|has no regions)"):
+        read_mask(path, Grid((12, 10, 8), np.diag([-1.0, -1, 3, 1])))
+
+
+@pytest.mark.parametrize(
     ("name", "words"),
     [
         ("rt.dcm", ""),
-        ("invalid_reference_rt.dcm", "ROI-1, ROI-2, ROI-3, ROI-4"),
-        ("non_existent_reference_rt.dcm", "ROI-1, ROI-2, ROI-3, ROI-4"),
+        ("invalid_reference_rt.dcm", "None of its 4 regions is named"),
+        ("non_existent_reference_rt.dcm", "None of its 4 regions is named"),
     ],
 )
 def test_rt_utils_files(shared_data, name, words):
@@ -238,7 +250,7 @@ def test_seg_with_several_segments_uses_the_tumor(tmp_path, images):
     grid = read_volume(images).grid
     path = write_seg(tmp_path / "seg.dcm", images, drawn, ["liver", "Tumour 1"])
     assert read_mask(path, grid, images).data.sum() == 5
-    with pytest.raises(InputError, match="liver Mass, spleen Mass"):
+    with pytest.raises(InputError, match="None of its 2 segments is named as a tumor"):
         read_mask(write_seg(tmp_path / "b.dcm", images, drawn, ["liver", "spleen"]), grid, images)
 
 

@@ -1,10 +1,12 @@
 """Every layout of the issue as a small tree of empty files, and every rule with the words a person reads."""
 
 import json
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -214,11 +216,69 @@ def test_folders_without_an_image_of_their_own_are_told(tmp_path: Path, caplog: 
     (tmp_path / "P5").symlink_to(tmp_path / "P1")
     (tmp_path / "code").mkdir()
     assert [p.patient for p in find_patients(tmp_path)] == ["P1", "P2"]
-    assert [r.getMessage() for r in caplog.records] == ["Passed over, for they hold no image of their own: P3, P4, P5."]
+    said = "Passed over, for they hold no image of their own or cannot be read: P3, P4, P5."
+    assert [r.getMessage() for r in caplog.records] == [said]
     caplog.clear()
     (tmp_path / "P1" / "2020-03-01").mkdir()
     find_patient(tmp_path / "P1")
     assert not caplog.records
+
+
+def test_a_visit_that_is_a_link_to_another_patients_is_told_and_that_patient_keeps_it(tmp_path: Path) -> None:
+    make(tmp_path, *[f"{p}/{day}/t1c.nii" for p in ("A", "B") for day in ("day-0", "day-9")], "out/day-20/t1c.nii")
+    (tmp_path / "A" / "day-30").symlink_to(tmp_path / "B" / "day-9")
+    (tmp_path / "A" / "again").symlink_to(tmp_path / "A" / "day-0")
+    (tmp_path / ".store").mkdir()
+    (tmp_path / "out" / "day-20").rename(tmp_path / ".store" / "day-20")
+    (tmp_path / "B" / "day-20").symlink_to(tmp_path / ".store" / "day-20")
+    first, second = find_patients(tmp_path)
+    assert [v.day for v in first.visits] == [0, 9]
+    said = "'day-30' is a link to a folder that is read at its own place: its images are missing here."
+    assert first.warnings == (said,)
+    assert [v.day for v in second.visits] == [0, 9, 20] and not second.warnings
+    assert [v.day for v in find_patient(tmp_path / "A").visits] == [0, 9, 30]  # alone, nobody else has it
+
+
+def test_a_link_to_a_folder_around_the_patient_brings_no_other_patient(tmp_path: Path) -> None:
+    make(tmp_path, "A/day-0/t1c.nii", "A/day-9/t1c.nii", "B/day-20/t1c.nii")
+    (tmp_path / "A" / "all").symlink_to(tmp_path)
+    assert [v.day for v in find_patient(tmp_path / "A").visits] == [0, 9]
+
+
+def test_folders_that_may_not_be_looked_into_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "P/day-0/t1c.nii", "P/day-9/t1c.nii", "P/day-20/t1c.nii")
+    listing = os.scandir
+
+    def scandir(path: str) -> Any:
+        if str(path).endswith(closed):
+            raise PermissionError
+        return listing(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    closed = "day-9"
+    patient = find_patient(tmp_path / "P")
+    assert [v.day for v in patient.visits] == [0, 20]
+    assert patient.warnings == ("The folder 'day-9' cannot be read: its images are missing here.",)
+    closed = "P"
+    with pytest.raises(InputError, match="'P' cannot be read"):
+        find_patient(tmp_path / "P")
+
+
+def test_an_image_beside_patients_does_not_make_them_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Five patients became one with ten visits when one file was copied to the wrong place."""
+    dates = ("2020-01-01", "2020-02-01", "2021-01-01", "2021-03-01")
+    make(tmp_path, *[f"P{1 + n // 2}/{date}/t1c.nii" for n, date in enumerate(dates)], "t1c_2019-01-01.nii", "a.dcm")
+    assert [(p.patient, len(p.visits)) for p in find_patients(tmp_path)] == [("P1", 2), ("P2", 2)]
+    said = "Passed over, for they lie beside the patients' folders: a.dcm, t1c_(date).nii."
+    assert [r.getMessage() for r in caplog.records] == [said]
+    with pytest.raises(InputError, match="holds 2 patients"):
+        find_patient(tmp_path)
+
+
+def test_a_visit_among_patients_is_refused(tmp_path: Path) -> None:
+    make(tmp_path, "P1/2020-01-01/t1c.nii", "P2/2021-01-01/t1c.nii", "backup 2019-01-01/t1c.nii")
+    [patient] = find_patients(tmp_path)
+    assert any("'backup (date)' is named as a visit, while 'P1' holds visits of its own" in p for p in patient.problems)
 
 
 def test_one_visit_says_that_there_is_no_growth(tmp_path: Path) -> None:

@@ -243,6 +243,9 @@ def test_patients_by_folder_by_id_and_never_mixed(tmp_path: Path) -> None:
             StudyInstanceUID=f"1.2.{ord(name)}",
         )
     assert [p.patient for p in find_patients(blank, Settings())] == ["A", "B"]
+    series(blank, "1.5.9", PatientID="ANONYMOUS", StudyInstanceUID="1.2.9")  # loose beside them: whose is it?
+    [patient] = find_patients(blank, Settings())
+    assert any("no patient ID says that they are of one patient" in p for p in patient.problems)
     mixed = tmp_path / "mixed"
     series(mixed / "visit-1", "1.5.1", PatientID="P1")
     series(mixed / "visit-2", "1.5.2", PatientID="P2", date="20190411")

@@ -36,6 +36,12 @@ def test_days_modalities_and_masks(folder: Path) -> None:
     assert two.modalities == ("ct",) and not one.problems and not two.problems
 
 
+def test_an_apostrophe_that_guards_a_spreadsheet_is_no_part_of_a_name(folder: Path) -> None:
+    """As tables of this program have it."""
+    path = write(folder, HEADER + "'=cmd(),0,t1c,a.nii.gz,\n'=cmd(),97,t1c,b.nii.gz,\n'P,0,t1c,c.nii.gz,\n")
+    assert [(p.patient, p.days) for p in find_patients(path, Settings())] == [("=cmd()", (0, 97)), ("'P", (0,))]
+
+
 def test_several_rows_of_one_visit_and_a_mask_in_a_row_of_its_own(folder: Path) -> None:
     path = write(folder, HEADER + "P,0,t1,a.nii.gz,\nP,0,flair,b.nii.gz,\nP,0,,,m.nii.gz\nP,9,t1,c.nii.gz,\n")
     patient = find_patient(path, Settings())

@@ -38,6 +38,10 @@ def box(a, b, visit=1):
     return {"visit": visit, "type": "box", "ras_mm": [list(a), list(b)]}
 
 
+def scribble(*corners, visit=1):
+    return {"visit": visit, "type": "scribble", "ras_mm": [list(c) for c in corners]}
+
+
 def test_points_boxes_and_masks(tmp_path, series):
     data = np.zeros(STRAIGHT.shape, np.uint8)
     data[4, 5, 6] = 1
@@ -90,6 +94,9 @@ def test_an_empty_list_is_no_prompts(tmp_path, series):
             "Entry 1: gone.nii.gz: The file does not exist",
         ),
         ([{"visit": 1, "type": "mask", "path": 5}], "path is 5"),
+        ([point(1, -5, 40)] * 5001, "holds 5001 prompts, at most 5000"),
+        ([scribble(*[[1, -5, 40]] * 3000)] * 2, "have 6000 points"),
+        ([scribble(*[[1, -5, 40], [5, -5, 40]] * 1300)], "lines are 10396 mm long"),
     ],
 )
 def test_unusable_files(tmp_path, series, entries, words):

@@ -99,7 +99,7 @@ def test_several_labels_are_told_once(tmp_path, caplog, data, labels):
     with caplog.at_level(logging.WARNING):
         for name in ("one", "two"):
             read_mask(save(tmp_path / f"{name}.nii.gz", data), GRID)
-    said = {r.getMessage() for r in caplog.records}
+    said = {r.getMessage() for r in caplog.records if "labels" in r.getMessage()}
     assert len(said) == (labels is not None)  # the same words for both files
     assert labels is None or f"has the labels {labels}: all of them count as tumor" in said.pop()
 
@@ -205,6 +205,19 @@ def test_errors_name_the_visit_and_the_file_but_no_date(patient):
     patient.visits[1].images["t1c"][0].write_bytes(b"")
     with pytest.raises(InputError, match=r"^Visit 2: t1c.nii.gz: The file is empty"):
         read_series(patient, Settings())
+
+
+def test_a_date_in_the_name_of_an_image_is_not_told(tmp_path, caplog):
+    for values, words in (((7, 7), "Every voxel"), ((0, 1), "no values but"), ((5, 6, 7), "Hounsfield")):
+        data = np.resize(np.array(values, np.int16), SHAPE)
+        path = save(tmp_path / "P_2017-03-29_ct.nii.gz", data)
+        files = PatientFiles("P", (VisitFiles("a", {"ct": (path,)}, day=0),))
+        try:
+            read_visit(files, 0, Settings())
+        except InputError as error:
+            logging.getLogger("napari_convlstm_tumor").warning(error)
+        assert words in caplog.text and "P_(date)_ct.nii.gz" in caplog.text
+    assert "2017" not in "".join(record.getMessage() for record in caplog.records)
 
 
 def test_known_problems_are_not_read_over(patient):

@@ -104,6 +104,18 @@ def test_csv_round_trip(tmp_path):
     assert (tmp_path / "a.csv").read_text().splitlines()[0] == "visit,day,volume_mm3,note"
 
 
+@pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(1)", "\t=1", "'=1", "''=1", "'a", "a=1"])
+def test_no_cell_is_a_formula_and_each_comes_back_as_it_was(tmp_path, text):
+    for again in range(2):  # tables are read, added to and written again
+        write.write_csv(tmp_path / "t.csv", [{"patient": text, "change": "-12.5" if again else -12.5}])
+        lines = (tmp_path / "t.csv").read_text(encoding="utf-8").splitlines()
+        assert lines[1].strip('"')[0] not in "=+-@\t"
+        assert lines[1].endswith(",-12.5")
+        [row] = write.read_csv(tmp_path / "t.csv")
+        assert row == {"patient": text, "change": "-12.5"}
+        text = row["patient"]
+
+
 def test_csv_edges(tmp_path):
     write.write_csv(tmp_path / "a.csv", [])
     assert write.read_csv(tmp_path / "a.csv") == []

@@ -118,21 +118,19 @@ def _tumor_segments(seg: Any) -> list[int]:
         labels[number] = f"{description.segment_label} {description.segmented_property_type.meaning}"
     chosen = [n for n, label in labels.items() if len(labels) == 1 or TUMOR_NAME.search(label)]
     if not chosen:
-        raise InputError(f"None of its segments is named as a tumor: {', '.join(labels.values())}. {_RENAME}")
+        raise InputError(f"None of its {len(labels)} segments is named as a tumor. {_RENAME}")
     return chosen
 
 
 # ---- RTSTRUCT ----
 
+# Regions and segments are told by number: their names are free text, in which a patient's name may stand.
 _RENAME = "Rename the one that is the tumor to 'GTV', or export it alone."
 
 
 def _read_rtstruct(path: Path, grid: Grid) -> Mask:
     """(I, J, K) 0/1: the chosen contours filled, a contour inside another being a hole (even-odd rule)."""
-    structure = read_header(path)
-    numbers = _tumor_rois(structure)
-    regions = [r for r in structure.get("ROIContourSequence") or () if int(r.ReferencedROINumber) in numbers]
-    contours = [contour for region in regions for contour in _roi_contours(region, shown(path))]
+    contours = _tumor_contours(read_header(path), shown(path))
     mask = np.zeros(grid.shape, np.uint8, order="F")
     if not contours:
         return mask
@@ -148,6 +146,18 @@ def _read_rtstruct(path: Path, grid: Grid) -> Mask:
     return mask
 
 
+def _tumor_contours(structure: Any, name: str) -> list[FloatArray]:
+    """The contours of the tumor, each (points, 3) in LPS mm."""
+    try:
+        numbers = _tumor_rois(structure)
+        regions = [r for r in structure.get("ROIContourSequence") or () if int(r.ReferencedROINumber) in numbers]
+        return [contour for region in regions for contour in _roi_contours(region, name)]
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise InputError(
+            "The RTSTRUCT lacks numbers of its regions or contours, or has texts in their place. Export it again."
+        ) from error
+
+
 def _tumor_rois(structure: Any) -> set[int]:
     """ROI numbers of the tumor: by interpreted type GTV or by name; several only when they differ by a number
     alone.
@@ -161,11 +171,11 @@ def _tumor_rois(structure: Any) -> set[int]:
         raise InputError("The RTSTRUCT has no regions (ROI).")
     chosen = {n for n, name in names.items() if TUMOR_NAME.search(name) or types.get(n) == "GTV"}
     chosen = chosen or (set(names) if len(names) == 1 else set())
-    listed = ", ".join(names[n] for n in sorted(chosen or names))
     if not chosen:
-        raise InputError(f"None of the regions is named as a tumor: {listed}. {_RENAME}")
+        raise InputError(f"None of its {len(names)} regions is named as a tumor. {_RENAME}")
     if len({NUMBER_AT_END.sub("", names[n]).lower() for n in chosen}) > 1:
-        raise InputError(f"Several regions may be the tumor: {listed}. {_RENAME}")
+        listed = ", ".join(map(str, sorted(chosen)))
+        raise InputError(f"Several regions may be the tumor: those with the numbers {listed}. {_RENAME}")
     return chosen
 
 

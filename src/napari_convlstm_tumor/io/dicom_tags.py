@@ -29,7 +29,7 @@ _TAGS = [
     "Modality", "PatientID", "StudyDate", "SeriesDate", "AcquisitionDate", "SeriesDescription",
     "ProtocolName", "ContrastBolusAgent", "SequenceName", "ScanningSequence", "RepetitionTime", "EchoTime",
     "InversionTime", "ImageType", "SeriesNumber", "NumberOfFrames", "SamplesPerPixel", "StudyInstanceUID",
-    "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID",
+    "SeriesInstanceUID", "SOPInstanceUID", "ImagePositionPatient", "FrameOfReferenceUID",
 ]
 # fmt: on
 _REFERENCES = ["ReferencedSeriesSequence", "ReferencedFrameOfReferenceSequence", "FrameOfReferenceUID"]
@@ -54,7 +54,11 @@ MPRAGE_INVERSION_MS = (500.0, 1300.0)
 
 @dataclass(frozen=True)
 class Header:
-    """The tags of one DICOM file that discovery needs; texts as they stand, "" where absent."""
+    """The tags of one DICOM file that discovery needs; texts as they stand, "" where absent.
+
+    instance: what tells it from the others of its series, the same for a copy: its UID and its place. Some programs
+    give several slices one UID; by the UID alone all but one of them would be lost.
+    """
 
     path: Path
     modality: str
@@ -62,7 +66,7 @@ class Header:
     date: datetime.date | None
     study: str
     series: str
-    instance: str
+    instance: tuple[str, str]
     frame: str
     number: str
     frames: int
@@ -132,7 +136,7 @@ def _header(path: Path) -> Header | None:
         ),
         study=_text(dataset, "StudyInstanceUID"),
         series=_text(dataset, "SeriesInstanceUID"),
-        instance=_text(dataset, "SOPInstanceUID"),
+        instance=(_text(dataset, "SOPInstanceUID") or str(path), _text(dataset, "ImagePositionPatient")),
         frame=_text(dataset, "FrameOfReferenceUID"),
         number=_text(dataset, "SeriesNumber"),
         frames=int(_number(dataset, "NumberOfFrames") or 1),
@@ -185,11 +189,11 @@ def _date(text: str) -> datetime.date | None:
 
 def group(headers: Iterable[Header]) -> list[DicomSeries]:
     """Headers to series, in the order of study, series number and name. Copies of one file count once."""
-    grouped: dict[tuple[str, str], dict[str, Header]] = defaultdict(dict)
+    grouped: dict[tuple[str, str], dict[tuple[str, str], Header]] = defaultdict(dict)
     for header in headers:
         # Each SEG or RTSTRUCT file is a mask of its own, even when several share one series.
         own = str(header.path) if header.modality in MASK_MODALITIES else ""
-        grouped[header.series, own].setdefault(header.instance or str(header.path), header)
+        grouped[header.series, own].setdefault(header.instance, header)
     series = [_series(sorted(files.values(), key=lambda h: h.path)) for files in grouped.values()]
     return sorted(series, key=lambda s: (s.header.study, _order(s.header.number), s.name))
 

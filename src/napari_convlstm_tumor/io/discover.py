@@ -13,7 +13,7 @@ import hashlib
 import logging
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from napari_convlstm_tumor.io.discover_dicom import (
 from napari_convlstm_tumor.io.discover_draft import Draft
 from napari_convlstm_tumor.io.discover_finish import finish
 from napari_convlstm_tumor.io.discover_nnunet import is_nnunet, nnunet_patients
-from napari_convlstm_tumor.io.discover_tree import RESULT_FILE, Folder, natural, scan
+from napari_convlstm_tumor.io.discover_tree import RESULT_FILE, UNREADABLE, Folder, natural, scan
 from napari_convlstm_tumor.io.layouts import (
     DERIVATIVES,
     add_derivative_masks,
@@ -45,13 +45,14 @@ from napari_convlstm_tumor.io.names import (
     kind_of,
     printable,
     shown,
+    without_dates,
 )
 from napari_convlstm_tumor.series import PatientFiles
 from napari_convlstm_tumor.settings import Settings
 
 # Folders of a dataset that hold no patients: BIDS keeps other things under these names.
 NOT_PATIENTS = frozenset((DERIVATIVES, "sourcedata", "code", "stimuli", "phenotype"))
-# Folders without images that are named in a warning.
+# Folders without images, or images without a patient, that are named in a warning.
 MOST_NAMED = 5
 # 40 bits: two of 10,000 patients in one folder share them with a chance of 1 in 20,000, and then get -2 behind it.
 HASH_DIGITS = 10
@@ -106,6 +107,8 @@ def _found(path: Path, numbers_are_visits: bool) -> list[Draft]:
         raise InputError(
             f"{_shown(path)} is a result folder of an earlier run. Give the folder with the patient's images."
         )
+    if (folder.name, UNREADABLE) in folder.left_out:
+        raise InputError(f"{_shown(path)} cannot be read. Ask for the permission to look into it.")
     if not folder.has_images:
         raise InputError(
             f"No image in {_shown(path)}. Looked for {', '.join(VOLUME_ENDINGS)} and DICOM files, in all folders."
@@ -128,9 +131,18 @@ def _tell_passed_over(folder: Folder) -> None:
     there = {path.name for path in folder.path.iterdir() if path.is_dir() and not path.name.startswith(".")}
     empty = sorted(there - NOT_PATIENTS - {f.name for f in folder.folders if f.has_images}, key=natural)
     if empty:
-        names = ", ".join(printable(name) for name in empty[:MOST_NAMED])
-        more = f" and {len(empty) - MOST_NAMED} more" if len(empty) > MOST_NAMED else ""
-        _log.warning("Passed over, for they hold no image of their own: %s%s.", names, more)
+        _log.warning("Passed over, for they hold no image of their own or cannot be read: %s.", _first_of(empty))
+
+
+def _tell_beside(folder: Folder) -> None:
+    """Images that lie beside folders of patients are nobody's."""
+    if stray := sorted((*folder.volumes, *folder.dicom), key=natural):
+        _log.warning("Passed over, for they lie beside the patients' folders: %s.", _first_of(stray))
+
+
+def _first_of(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(printable(without_dates(name)) for name in names[:MOST_NAMED]) + more
 
 
 def _refuse_odd_names(drafts: list[Draft]) -> None:
@@ -163,6 +175,7 @@ def _patients_in(folder: Folder, numbers_are_visits: bool) -> list[Folder]:
     children = [f for f in folder.folders if f.has_images and f.name not in NOT_PATIENTS]
     if _is_patient(folder, children, numbers_are_visits):
         return [_brats_named(folder)]
+    _tell_beside(folder)
     patients: list[Folder] = []
     by_brats: dict[str, list[Folder]] = defaultdict(list)
     for child in sorted(children, key=lambda f: natural(f.name)):
@@ -196,6 +209,8 @@ def _is_patient(folder: Folder, children: Sequence[Folder], numbers_are_visits: 
         return not any(c.name.startswith("sub-") for c in children)
     if all(is_neutral(c.name) for c in children):
         return not any(_has_visits(c) and not is_neutral(c.name) for c in children)
+    if any(_has_visits(c) for c in children):  # patients: a stray image beside them must not make them one
+        return False
     if folder.dicom or any(kind_of(n).role == "image" and kind_of(n).modality for n in folder.volumes):
         return True
     return folder.has_dicom and _one_dicom_patient(folder, children)
@@ -228,7 +243,30 @@ def _draft_patient(folder: Folder, numbers_are_visits: bool) -> list[Draft]:
             f"Separate them into one folder "
             "each; if they are one patient, say so with a CSV manifest."
         )
+    for visit, other in _patients_beside_visits(folder, numbers_are_visits):
+        draft.problem(
+            f"'{draft.shown(visit)}' is named as a visit, while '{draft.shown(other)}' holds visits of its own: one "
+            "patient or several? Move away what does not belong here, or list the visits in a CSV manifest."
+        )
+    if _nobody_knows_whose(folder, located, ids):
+        draft.problem(
+            "DICOM files lie in the folder itself and in folders inside it, and no patient ID says that they are of "
+            "one patient. Separate them into one folder each; if they are one patient, say so with a CSV manifest."
+        )
     return [draft]
+
+
+def _patients_beside_visits(folder: Folder, numbers_are_visits: bool) -> Iterator[tuple[str, str]]:
+    """At most one pair: a folder named as a visit (a backup), and one beside it that may be a patient."""
+    visits = [f for f in folder.folders if f.has_images and visit_folder(f.name, numbers_are_visits)]
+    others = [f for f in folder.folders if f not in visits and _has_visits(f) and not is_neutral(f.name)]
+    yield from ((visit.name, other.name) for visit, other in zip(visits[:1], others[:1], strict=False))
+
+
+def _nobody_knows_whose(folder: Folder, located: list[Located], ids: list[str]) -> bool:
+    """Loose slices beside folders that may be patients, all without a patient ID: nothing tells one from several."""
+    unnamed = [f for f in folder.folders if f.has_dicom and not (is_neutral(f.name) or visit_folder(f.name))]
+    return bool(folder.dicom and unnamed) and ids == [""] and len({h.study for h, _ in located}) > 1
 
 
 def _of_patient(located: list[Located], patient_id: str) -> list[Located]:

@@ -27,12 +27,18 @@ UNREAD_ENDINGS = frozenset((".hdr", ".img", ".mgz", ".mgh", ".mnc", ".par", ".re
 # Deeper than any archive we know; ends a tree that is not meant to be listed (a home folder, a disk).
 DEEPEST = 12
 RESULT_FILE = "run.json"
+# Names of folders and files that are none of a person's images: hidden ones, and what macOS puts into archives.
+HIDDEN = (".", "__MACOSX")
+UNREADABLE = "the folder cannot be read"
 
 
 @dataclass(frozen=True)
 class Folder:
     """A folder: volumes and DICOM files by name, folders inside, and what could not be used with the
-    reason."""
+    reason.
+
+    linked: a link to a folder that is listed at its own place, and therefore empty here.
+    """
 
     name: str
     path: Path
@@ -41,6 +47,7 @@ class Folder:
     texts: frozenset[str] = frozenset()
     folders: tuple[Folder, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
+    linked: bool = False
     has_images: bool = field(init=False)
     has_dicom: bool = field(init=False)
 
@@ -57,9 +64,18 @@ class Folder:
             yield from folder.walk()
 
 
+@dataclass(frozen=True)
+class _Walk:
+    """Where a listing began, and every folder it has been in."""
+
+    root: Path
+    seen: set[tuple[int, int]]
+
+
 def scan(path: Path) -> Folder:
-    """List a folder and everything inside. A symbolic link back into the tree is not followed again."""
-    return _scan(str(path), path.resolve().name, set(), 0)
+    """List a folder and everything inside. A symbolic link into the tree, or to a folder around it, is not followed."""
+    root = path.resolve()
+    return _scan(str(path), root.name, _Walk(root, set()), 0)
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:
@@ -69,43 +85,52 @@ def natural(name: str) -> list[tuple[int, int, str]]:
     ]
 
 
-def _scan(path: str, name: str, seen: set[tuple[int, int]], depth: int) -> Folder:
+def _scan(path: str, name: str, walk: _Walk, depth: int) -> Folder:
     here = Path(path)
     try:
         status = os.stat(path)  # noqa: PTH116 - a path string is four times faster over thousands of folders
         with os.scandir(path) as listing:
-            entries = [e for e in listing if not e.name.startswith((".", "__MACOSX"))]
+            entries = [e for e in listing if not e.name.startswith(HIDDEN)]
     except OSError:
-        return Folder(name, here, left_out=((name, "the folder cannot be read"),))
+        return Folder(name, here, left_out=((name, UNREADABLE),))
     key = (status.st_dev, status.st_ino)
-    if key in seen:
-        return Folder(name, here)
-    seen.add(key)
+    if key in walk.seen:
+        return Folder(name, here, linked=True)
+    walk.seen.add(key)
     if depth and any(e.name == RESULT_FILE for e in entries):
         return Folder(name, here, left_out=((name, "results of an earlier run"),))
     if depth > DEEPEST:
         return Folder(name, here, left_out=((name, f"more than {DEEPEST} folders deep"),))
-    return _listed(name, here, entries, seen, depth)
+    return _listed(name, here, entries, walk, depth)
 
 
-def _listed(name: str, here: Path, entries: list[os.DirEntry[str]], seen: set[tuple[int, int]], depth: int) -> Folder:
+def _listed(name: str, here: Path, entries: list[os.DirEntry[str]], walk: _Walk, depth: int) -> Folder:
     files: dict[str, list[str]] = {"volume": [], "dicom": [], "text": [], "unread": []}
     folders = []
     # Real folders before links to them, so that the name of the real one counts.
     for entry in sorted(entries, key=lambda e: (e.is_symlink(), natural(e.name))):
-        if _is_folder(entry):
-            folders.append(_scan(entry.path, entry.name, seen, depth + 1))
-        else:
+        if not _is_folder(entry):
             files[_file_kind(entry)].append(entry.name)
+        elif entry.is_symlink() and _is_listed(Path(entry.path).resolve(), walk.root):
+            folders.append(Folder(entry.name, Path(entry.path), linked=True))
+        else:
+            folders.append(_scan(entry.path, entry.name, walk, depth + 1))
     return Folder(
         name=name,
         path=here,
         volumes=tuple(files["volume"]),
         dicom=tuple(files["dicom"]),
         texts=frozenset(files["text"]),
-        folders=tuple(f for f in folders if f.has_images or f.left_out or f.texts or f.folders),
+        folders=tuple(f for f in folders if f.has_images or f.left_out or f.texts or f.folders or f.linked),
         left_out=tuple((n, "this kind of file is not read; convert it to NIfTI") for n in files["unread"]),
     )
+
+
+def _is_listed(target: Path, root: Path) -> bool:
+    """True for a folder that the listing comes to without a link, and for those around its beginning."""
+    if root.is_relative_to(target):
+        return True
+    return target.is_relative_to(root) and not any(p.startswith(HIDDEN) for p in target.relative_to(root).parts)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -98,7 +98,8 @@ def check_nifti(path: Path) -> bool:
     first, (slope, shift) = field(layout.first_byte)[0], field(layout.scale)
     if not (first == 0 or layout.length <= first <= LATEST_IMAGE_BYTE):
         raise InputError(f"The header says that the image begins at byte {first:.0f}. It is damaged: export it again.")
-    if math.isinf(slope) or math.isinf(shift) or slope < 0:  # below 0 bright is dark
+    # a slope of 0 or NaN means: not scaled; with one below 0 bright is dark
+    if math.isinf(slope) or math.isinf(shift) or slope < 0 or (slope > 0 and math.isnan(shift)):
         raise InputError(f"The header says that values are scaled by {slope:g} and {shift:g}. Export the image again.")
     check_bytes(int(first) + voxels * int(field(layout.bits)[0]) // 8, path, packed)
     return layout is NIFTI_2

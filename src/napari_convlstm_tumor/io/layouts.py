@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from napari_convlstm_tumor.io.discover_draft import Candidate, Draft, Visit
-from napari_convlstm_tumor.io.discover_tree import Folder, natural
+from napari_convlstm_tumor.io.discover_tree import UNREADABLE, Folder, natural
 from napari_convlstm_tumor.io.names import (
     TUMOR_WORD,
     When,
@@ -90,6 +90,7 @@ def collect(folder: Folder, draft: Draft) -> None:
     for here, place in places(folder, draft.patient):
         for name, reason in here.left_out:
             draft.leave_out(name, reason)
+        _tell_lost(here, folder, draft)
         for name in here.volumes:
             _put(here, place, name, draft, visits)
     nowhere = visits.get(("", None))
@@ -103,6 +104,17 @@ def collect(folder: Folder, draft: Draft) -> None:
     _refuse_several_patients(folder, draft)
     _sailor(folder, draft)
     _bids(folder, draft)
+
+
+def _tell_lost(here: Folder, patient: Folder, draft: Draft) -> None:
+    """A visit that is there by its name and cannot be had must not be missing in silence."""
+    if any(reason == UNREADABLE for _, reason in here.left_out):
+        draft.warn(f"The folder '{draft.shown(here.name)}' cannot be read: its images are missing here.")
+    if here.linked and not here.path.resolve().is_relative_to(patient.path.resolve()):
+        draft.warn(
+            f"'{draft.shown(here.name)}' is a link to a folder that is read at its own place: its images are missing "
+            "here."
+        )
 
 
 def _put(here: Folder, place: Place, name: str, draft: Draft, visits: dict[tuple[str, When | None], Visit]) -> None:

@@ -23,7 +23,16 @@ from napari_convlstm_tumor.errors import InputError
 from napari_convlstm_tumor.io.dicom_tags import group, read_header
 from napari_convlstm_tumor.io.discover_draft import Candidate, Draft, Visit
 from napari_convlstm_tumor.io.discover_tree import scan
-from napari_convlstm_tumor.io.names import VOLUME_ENDINGS, When, can_be_path, is_control, kind_of, shown, without_dates
+from napari_convlstm_tumor.io.names import (
+    VOLUME_ENDINGS,
+    When,
+    can_be_path,
+    is_control,
+    kind_of,
+    shown,
+    unguarded,
+    without_dates,
+)
 from napari_convlstm_tumor.series import MODALITIES, parse_modality
 
 REQUIRED = ("patient", "path")
@@ -79,7 +88,7 @@ def _rows(path: Path) -> Iterator[Row]:
         _check_names(names, path)
         for cells in reader:
             if any(cell.strip() for cell in cells):
-                yield _row(reader.line_num, names, [c.strip() for c in cells])
+                yield _row(reader.line_num, names, [unguarded(c.strip()) for c in cells])
     except csv.Error as error:
         raise InputError(f"{path.name}, line {reader.line_num}: this is no line of a CSV table ({error}).") from error
 

@@ -56,6 +56,10 @@ _FOLLOW_UP = re.compile(r"(?<![a-z])follow[-_ ]?up(?![a-z])")
 _FIRST = re.compile(rf"(?<![a-z])(?:{FIRST_WORDS})(?![a-z])")
 # The longest path of Linux, less room for the folder it is relative to.
 LONGEST_PATH = 3000
+# What a spreadsheet takes for the beginning of a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# Marks that turn the direction of what follows (Unicode TR9): a name with one shows as another.
+_DIRECTIONS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 # BraTS: PatientID-NNN-TTT, the patient's number and the number of the visit.
 _BRATS = re.compile(r"^(?P<id>.*\d{3,})-(?P<n>\d{3})(?=$|[-_])")
 
@@ -134,13 +138,34 @@ def ambiguous_date(name: str) -> bool:
 
 
 def is_control(character: str) -> bool:
-    """True for what moves a cursor, ends a line or speaks to a terminal, and for bytes that are no text."""
-    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+    """True for what moves a cursor, ends a line, turns the direction of the text after it or speaks to a terminal, and
+    for bytes that are no text.
+    """
+    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _DIRECTIONS
 
 
 def printable(text: str) -> str:
     """For a terminal or a log: a name from somebody else's disk must not speak to it."""
     return "".join("\N{REPLACEMENT CHARACTER}" if is_control(c) else c for c in text)
+
+
+def guarded(text: str) -> str:
+    """For a cell of a CSV file: with an apostrophe before what a spreadsheet would compute (=HYPERLINK(...))."""
+    return f"'{text}" if text.lstrip("'").startswith(_FORMULA) and not _is_number(text) else text
+
+
+def unguarded(text: str) -> str:
+    """The text that ``guarded`` made a cell of."""
+    return text[1:] if text.startswith("'") and text.lstrip("'").startswith(_FORMULA) else text
+
+
+def _is_number(text: str) -> bool:
+    """True for -12.5: a table that is read and written again holds its numbers as texts."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def without_dates(name: str) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 from nibabel.filebasedimages import ImageFileError
+from nibabel.imageglobals import LoggingOutputSuppressor
 from nibabel.spatialimages import HeaderDataError
 
 from napari_convlstm_tumor.errors import GeometryError, InputError
@@ -137,7 +138,8 @@ def _itk_bytes(reader: sitk.ImageFileReader) -> int:
 def _read_nifti(path: Path, dtype: npt.DTypeLike | None) -> Volume:
     try:
         kind = nib.Nifti2Image if check_nifti(path) else nib.Nifti1Image
-        with open_packed(path) as stream, overflow_ignored():
+        # nibabel would write what it mends to the screen; that is looked at here
+        with open_packed(path) as stream, overflow_ignored(), LoggingOutputSuppressor():
             image = kind.from_file_map(kind.make_file_map({"image": stream}), mmap=False)  # a mapped file could change
             _refuse_colour(image)
             shape = _shape_3d(image.shape)

@@ -33,6 +33,9 @@ WRITTEN = {
     "box": "[[x, y, z], [x, y, z]]",
     "scribble": "[[x, y, z], [x, y, z], ...]",
 }
+# All prompts of a patient together. A person gives a few, with lines as long as a tumor; every point is drawn into the
+# whole image, so that a file with millions of them would never end.
+MOST_POINTS, LONGEST_LINES_MM = 5000, 5000.0
 # A box flatter than this holds no voxel for certain.
 THINNEST_BOX_MM = 0.01
 # No scanner's space reaches 100 m; numbers near the largest there are would overflow on their way to a voxel.
@@ -51,6 +54,7 @@ def read_prompts(path: Path, series: Series) -> tuple[Prompt, ...]:
         for number, entry in enumerate(entries, start=1):
             with about(f"Entry {number}"):
                 prompts.append(_prompt(entry, path.parent, series))
+        _check_amount(prompts)
         return tuple(prompts)
 
 
@@ -81,6 +85,7 @@ def read_saved_prompts(path: Path) -> tuple[Prompt, ...]:
         for number, entry in enumerate(_load(path), start=1):
             with about(f"Entry {number}"):
                 prompts.append(_saved(entry, path.parent))
+        _check_amount(prompts)
         return tuple(prompts)
 
 
@@ -103,6 +108,8 @@ def _load(path: Path) -> list[Any]:
         raise InputError("It cannot be read as JSON text (UTF-8).") from error
     if not isinstance(entries, list):
         raise InputError(f"It holds one {type(entries).__name__}, a list of prompts is needed: [{{...}}, {{...}}].")
+    if len(entries) > MOST_POINTS:
+        raise InputError(f"It holds {len(entries)} prompts, at most {MOST_POINTS} are read. Give a mask instead.")
     return entries
 
 
@@ -162,6 +169,17 @@ def _coordinates(value: Any, kind: str) -> npt.NDArray[np.float64]:
     if not _fits(array.shape, SHAPES[kind]) or not np.all(np.abs(array) <= FARTHEST_MM):  # NaN is refused, too
         raise InputError(f"ras_mm is {reprlib.repr(value)}; a {kind} has {WRITTEN[kind]}, finite numbers in mm.")
     return array
+
+
+def _check_amount(prompts: Sequence[Prompt]) -> None:
+    lines = [prompt.ras_mm.reshape(-1, 3) for prompt in prompts if prompt.ras_mm is not None]
+    points = sum(map(len, lines))
+    length = sum(float(np.linalg.norm(np.diff(line, axis=0), axis=1).sum()) for line in lines if len(line) > 2)
+    if points > MOST_POINTS or length > LONGEST_LINES_MM:
+        raise InputError(
+            f"The prompts have {points} points, and the lines are {length:.0f} mm long; at most {MOST_POINTS} and "
+            f"{LONGEST_LINES_MM:.0f} mm are drawn. Give a mask instead."
+        )
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:

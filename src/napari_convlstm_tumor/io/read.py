@@ -30,6 +30,9 @@ FEWEST_STEPS = 100
 LOWEST_CT_HU = -50.0
 # A label volume names a few tissues or lesions; more values than this is an image by mistake.
 MOST_LABELS = 100
+# No tumor fills more of its image, cropped as it may be (at most 23 % of 62 real ones): the mask of something else, or
+# one that is inside out.
+LARGEST_SHARE = 0.5
 # So many labels are named in a warning.
 MOST_SHOWN = 6
 # A map of probabilities is nearly decided: it reaches 0.9 somewhere, and of the voxels above 0.1 fewer than
@@ -79,6 +82,7 @@ def read_mask(path: Path, image_grid: Grid, image_paths: Sequence[Path] = ()) ->
             dicom_images = [p for p in image_paths if not is_single_file(p)]
             mask = read_dicom_mask(path, image_grid, dicom_images)
         _refuse_elsewhere(mask, image_grid, shown(path))
+        _warn_large(mask, shown(path))
         return mask
 
 
@@ -102,8 +106,10 @@ def read_visit(files: PatientFiles, index: int, settings: Settings) -> Visit:
         chosen = _choose_modalities(found.images, settings.modality)
         images = {name: read_volume(paths, settings.resample_uneven) for name, paths in chosen.items()}
         for name, volume in images.items():
-            _refuse_constant(volume, chosen[name][0].name)
-            _warn_no_hounsfield(volume, name, chosen[name][0].name)
+            file = shown(chosen[name][0])
+            _refuse_constant(volume, file)
+            _warn_two_values(volume, file)
+            _warn_no_hounsfield(volume, name, file)
         mask = None
         if found.mask is not None and settings.masks != "ignore":
             owner = _owner(found.mask, chosen)
@@ -167,6 +173,12 @@ def _refuse_constant(volume: Volume, name: str) -> None:
         )
 
 
+def _warn_two_values(volume: Volume, name: str) -> None:
+    low, high = float(volume.data.min()), float(volume.data.max())
+    if np.all((volume.data == low) | (volume.data == high)):
+        _log.warning("%s: no values but %g and %g: a mask in place of an image?", name, low, high)
+
+
 def _warn_no_hounsfield(volume: Volume, modality: str, name: str) -> None:
     low, high = float(volume.data.min()), float(volume.data.max())
     if modality == "ct" and low >= LOWEST_CT_HU:
@@ -179,7 +191,7 @@ def _warn_no_hounsfield(volume: Volume, modality: str, name: str) -> None:
 
 
 def _warn_copies(visits: Sequence[Visit]) -> None:
-    """Two scans never agree voxel for voxel: the one is a copy, and no growth between them means nothing."""
+    """Two scans never agree voxel for voxel, nor do two outlines: the one is a copy, and no growth means nothing."""
     for number, visit in enumerate(visits, start=1):
         for before, other in enumerate(visits[: number - 1], start=1):
             for modality in visit.images.keys() & other.images.keys():
@@ -190,6 +202,14 @@ def _warn_copies(visits: Sequence[Visit]) -> None:
                         modality,
                         before,
                     )
+            if _same_tumor(visit.mask, other.mask):
+                _log.warning("Visit %d has the very mask of visit %d: no change was measured: a copy?", number, before)
+
+
+def _same_tumor(mask: Volume | None, other: Volume | None) -> bool:
+    if mask is None or other is None or not mask.data.any():
+        return False
+    return np.array_equal(mask.data, other.data)
 
 
 def _binary(data: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
@@ -208,6 +228,12 @@ def _binary(data: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
             "It looks like an image: give the mask."
         )
     return (data > 0).astype(np.uint8)
+
+
+def _warn_large(mask: Volume, name: str) -> None:
+    share = float(mask.data.mean())
+    if share > LARGEST_SHARE:
+        _log.warning("%s: it covers %.0f %% of its image: inside out, or not of a tumor?", name, 100 * share)
 
 
 def _warn_labels(data: npt.NDArray[Any]) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_convlstm_tumor.errors import GeometryError, InputError
+from napari_convlstm_tumor.io.names import guarded, unguarded
 from napari_convlstm_tumor.volume import Grid
 
 # The fastest level: a float volume is 5 % larger than at the usual level 6 and several times quicker to
@@ -73,6 +74,8 @@ def write_json(path: Path, value: Any) -> None:
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows with the keys of the first as header; None and NaN as empty. Raises ValueError for a key
     only later.
+
+    A text that a spreadsheet would compute (a patient called =HYPERLINK(...)) gets an apostrophe before it.
     """
     buffer = io.StringIO(newline="")
     writer = csv.DictWriter(buffer, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
@@ -83,8 +86,8 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file as text, keyed by its header; empty cells as ''. Raises InputError when it is no
-    table.
+    """The rows of a CSV file as text, keyed by its header; empty cells as '', what ``write_csv`` put before a text
+    taken off. Raises InputError when it is no table.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
@@ -94,7 +97,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     for number, row in enumerate(rows, start=1):
         if None in row or None in row.values():
             raise InputError(f"{path.name}: row {number} has not as many cells as the header.")
-    return rows
+    return [{key: unguarded(value) for key, value in row.items()} for row in rows]
 
 
 @contextmanager
@@ -116,6 +119,8 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def _cell(value: Any) -> Any:
+    if isinstance(value, str):
+        return guarded(value)
     return "" if value is None or (isinstance(value, (float, np.floating)) and math.isnan(value)) else value
 
 

@@ -49,4 +49,7 @@ def log_jacobian_name(dated: bool) -> str:
 
 def is_result(folder: Path) -> bool:
     """True for a folder that ``save`` wrote."""
-    return (folder / RUN_FILE).is_file() and (folder / "series").is_dir()
+    try:
+        return (folder / RUN_FILE).is_file() and (folder / "series").is_dir()
+    except OSError:  # a name longer than any folder can have
+        return False
