@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -106,3 +107,33 @@ def test_the_table_of_cells_prints(capsys, monkeypatch):
     table.memory = lambda kind, size, gradients: 1.0  # a process for each is for the benchmark
     table.main(["--size", "8"])
     assert capsys.readouterr().out.count("\n| ") == len(table.KINDS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_the_benchmark_of_a_gpu_runs(device, capsys, monkeypatch):
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no GPU here")
+    gpu = script("benchmarks/gpu.py")
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--device", device, "--shape", "32,32,32", "--visits", "2"])
+    monkeypatch.setattr(gpu.seconds, "__defaults__", (1,))
+    try:
+        gpu.main()
+    finally:
+        torch.set_default_device("cpu")
+        gpu.fused.choose("off")
+    printed = capsys.readouterr().out
+    assert "recurrent gates, GB/s" in printed
+    assert "2 visits through the network" in printed
+    assert "conv" in printed, "the profile"
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_the_recurrent_core_prints_its_tables(capsys, monkeypatch):
+    core = script("benchmarks/recurrence.py")
+    monkeypatch.setattr(core, "CASES", {name: replace(c, space=(8,) * c.dimensions) for name, c in core.CASES.items()})
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
+    core.main(["--rounds", "1", "--quick", "--shared"])
+    printed = capsys.readouterr().out
+    assert printed.count("| ours, bf16 |") == 3
+    assert printed.count("| ours, bf16, going on |") == 2

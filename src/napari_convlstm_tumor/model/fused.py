@@ -2,7 +2,8 @@
 
 Between two convolutions a ConvLSTM step is a dozen element-wise operations; one by one they cost as much as the
 convolution. Fused, each voxel's 4 x hidden gate values are read once where they lie (channels last) and h and c are
-written once. Training keeps the gates and c alone and works the rest out again in a fused backward.
+written once. cat[x, h] is made in one pass, too. Training keeps the gates and c alone and works the rest out again in
+a fused backward.
 
 Compiling takes seconds, once a machine (torch keeps the result in TORCHINDUCTOR_CACHE_DIR). Hence ``choose``: "off"
 (default), "on" (training). Nothing is compiled behind a person's back: bf16 numbers of the two paths differ in their
@@ -126,6 +127,8 @@ def _call(kernel: Kernel, axis: int, *given: Any) -> Any:
 
     Where compiling fails this call runs the same equations uncompiled, and ``wanted`` says no from now on.
     """
+    # detached: whether a gradient is wanted would count as another kernel, and be compiled again
+    given = tuple(t.detach() if isinstance(t, Tensor) else t for t in given)
     tensors = [t for t in given if isinstance(t, Tensor)]
     for tensor in tensors:
         torch._dynamo.maybe_mark_dynamic(tensor, axis)
