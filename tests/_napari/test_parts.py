@@ -1,6 +1,7 @@
 """The strip, the curve's chart and the table of visits found: what needs no viewer, or only Qt."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from napari_convlstm_tumor._napari.chart import chart_of
 from napari_convlstm_tumor._napari.linked import crosshair_lines
 from napari_convlstm_tumor._napari.strip import VisitStrip, marks_of, picture, spread
 from napari_convlstm_tumor.io.discover import find_patient
+from napari_convlstm_tumor.series import PatientFiles, VisitFiles
 
 
 @pytest.mark.parametrize(
@@ -96,6 +98,15 @@ def test_crosshair_stays_inside_what_is_shown():
     np.testing.assert_array_equal(ends.min(axis=0), (0, 0, 0))
     np.testing.assert_array_equal(ends.max(axis=0), (10, 20, 30))
     np.testing.assert_array_equal(lines[2], [(5, 6, 0), (0, 0, 30)])
+
+
+def test_images_of_a_visit_are_told_apart():
+    """DICOM series are named by their folder, and every series' folder may be called "image"."""
+    series = {"ct": tuple(Path("P/CT/image") / f"{n}.dcm" for n in range(3)), "t1": (Path("P/MR/image/1.dcm"),) * 2}
+    files = PatientFiles("P", (VisitFiles("1", series, day=0),))
+    assert [row.name for row in found.rows_of(files)] == ["CT/image", "MR/image"]
+    files = PatientFiles("P", (VisitFiles("1", {"ct": series["ct"], "t1": (Path("P/MR/t1.nii.gz"),)}, day=0),))
+    assert [row.name for row in found.rows_of(files)] == ["image", "t1.nii.gz"]
 
 
 def test_corrections_travel_as_a_manifest(patient, tmp_path):

@@ -48,7 +48,7 @@ class OpenPanel(QWidget):
         self.found: Found | None = None
         self._scratch: Any = None
         self.folder = named(QLineEdit(), "Folder", "Patient folder, DICOM tree, manifest CSV or result folder")
-        self.folder.setPlaceholderText("patient folder, manifest CSV or result folder; or drop one here")
+        self.folder.setPlaceholderText("folder, manifest CSV or result; or drop one here")
         self.folder.returnPressed.connect(self.look)
         self.table = named(QTableWidget(), "Visits found", "Correct the day or the kind of image where it is wrong")
         self.problems = sentence()
@@ -130,7 +130,7 @@ class OpenPanel(QWidget):
         self.reference.clear()
         self.reference.addItems([str(n + 1) for n in range(len(files.visits))])
         self.reference.setCurrentIndex((self._widget.form.editors["reference"].value() or 1) - 1)
-        said = [*files.problems, *files.warnings, *(f"{name}: {why}" for name, why in files.left_out)]
+        said = [*files.problems, *files.warnings, *(f"Left out: {name}, {why}" for name, why in files.left_out)]
         self.problems.setText("\n".join(said))
         self.problems.setVisible(bool(said))
         for part in (self.table, self._reference_row, self.keep_button):
