@@ -74,7 +74,7 @@ def test_words_follow_the_slider(qtbot, opened, analysis):
     viewer.layers["front speed (mm/month)"].visible = False
     assert viewer.canvas.overlays.text.text == "visit 2/3, day 41"
     viewer.layers["forecast day 153"].visible = True
-    assert viewer.canvas.overlays.text.text == "visit 2/3, day 41\noutline: forecast day 153"
+    assert viewer.canvas.overlays.text.text == "visit 2/3, day 41\ncyan outline: forecast day 153"
     viewer.layers.clear()
     assert not viewer.canvas.overlays.text.visible
 
@@ -205,7 +205,9 @@ def test_numbers_of_one_patient_never_stand_beside_another(opened, analysis, pat
     assert not widget.save_button.isEnabled()
     pipeline.save(other, tmp_path / "OTHER")
     viewer.open(str(tmp_path / "OTHER"), plugin="napari-convlstm-tumor")
-    assert not widget.measuring.visits.isHidden() and widget.measuring.patient.text() == "Patient: OTHER. Outlines: made"
+    assert (
+        not widget.measuring.visits.isHidden() and widget.measuring.patient.text() == "Patient: OTHER. Outlines: made"
+    )
     viewer.open(str(patient), plugin="napari-convlstm-tumor")
     assert widget.measuring.visits.isHidden()
 

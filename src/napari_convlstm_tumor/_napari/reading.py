@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.layers import Image, Layer
+from napari.layers import Image
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QCheckBox, QComboBox, QDockWidget, QFormLayout, QSpinBox, QVBoxLayout, QWidget
 
@@ -179,14 +179,10 @@ class ReadPanel(QWidget):
 
     def _show_ahead(self, made: tuple[list[layers.LayerData], str]) -> None:
         found, words = made
-        for layer in [layer for layer in self._viewer.layers if viewer.kind_of(layer) == "forecast"]:
-            self._viewer.layers.remove(layer)
-        top = next((n for n, layer in enumerate(self._viewer.layers) if viewer.kind_of(layer) == "tumor"), None)
-        active = self._viewer.layers.selection.active
-        for data, options, kind in reversed(found):
-            layer = Layer.create(data, {**options, "visible": True}, kind)
-            self._viewer.layers.insert(len(self._viewer.layers) if top is None else top, layer)
-        self._viewer.layers.selection.active = active
+        layers.put_made(self._viewer.layers, found, ("forecast",))
+        for layer in self._viewer.layers:
+            if viewer.kind_of(layer) == "forecast":
+                layer.visible = True
         self._set_checks()
         self.note.setText(words)
 
