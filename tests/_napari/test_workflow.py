@@ -262,6 +262,20 @@ def test_three_planes_share_one_crosshair(qtbot, shown):
     assert "crosshair" not in viewer.layers
 
 
+def test_planes_open_at_the_tumor_far_from_the_scanners_middle(qtbot, opened, analysis_of):
+    """A crosshair that began at 0 mm moved the slices to the end of the image."""
+    viewer, widget = opened
+    affine = np.array([[1.0, 0, 0, 300], [0, 1.0, 0, -900], [0, 0, 3.0, 800], [0, 0, 0, 1]])
+    made = analysis_of(affine=affine)
+    widget.show_analysis(dataclasses.replace(made, lesions=made.masks.astype(np.uint16)))
+    qtbot.mouseClick(widget.reading.planes, Qt.MouseButton.LeftButton)
+    visit, *place = viewer.dims.current_step
+    assert viewer.layers["tumor"].data[(visit, *place)]
+    for view in widget.reading._planes.views:
+        assert tuple(view.model.dims.current_step) == (visit, *place)
+    qtbot.mouseClick(widget.reading.planes, Qt.MouseButton.LeftButton)
+
+
 # ---- 4 measure ----
 
 

@@ -42,6 +42,9 @@ class ReadPanel(QWidget):
         self._ending = QTimer(self)
         self._ending.setSingleShot(True)
         self._ending.timeout.connect(self.stop)
+        self._fitting = QTimer(self)
+        self._fitting.setSingleShot(True)
+        self._fitting.timeout.connect(self._fit_planes)
         self._beside: LinkedView | None = None
         self._planes: OtherPlanes | None = None
         self._job: Job | None = None
@@ -68,7 +71,7 @@ class ReadPanel(QWidget):
             box.toggled.connect(lambda shown, kinds=kinds: self._show_kinds(kinds, shown))
         self.days = named(QSpinBox(), "Days ahead", "Days after the last visit that the forecast is for")
         self.days.setRange(1, LONGEST_HORIZON_DAYS)
-        self.days.setSuffix(" days ahead")
+        self.days.setPrefix("day +")
         self.days.setKeyboardTracking(False)
         self.days.valueChanged.connect(self._look_ahead)
         self.note = sentence()
@@ -216,6 +219,12 @@ class ReadPanel(QWidget):
         self._go_to_largest()
         self._planes = OtherPlanes(self._viewer)
         self._dock(self._planes, PLANES_NAME)
+        self._fitting.start(0)
+
+    def _fit_planes(self) -> None:
+        """After Qt has given them their size."""
+        if self._planes is not None:
+            self._planes.fit()
 
     def _go_to_largest(self) -> None:
         """Begin where the tumor is, or all planes would show the middle of the image."""
@@ -228,13 +237,15 @@ class ReadPanel(QWidget):
 
     def _dock(self, view: QWidget, name: str) -> None:
         """Beside the canvas, as high and as wide; under the list of layers a picture would be a strip."""
+        others = _dock_widths(self._widget.window(), view)
         self._viewer.window.add_dock_widget(view, name=name, area="left")
         dock: Any = view
         while not isinstance(dock, QDockWidget):  # what napari hands to a plugin is no real dock
             dock = dock.parentWidget()
         window = dock.window()
         window.addDockWidget(Qt.DockWidgetArea.LeftDockWidgetArea, dock, Qt.Orientation.Horizontal)
-        window.resizeDocks([dock], [window.centralWidget().width() // 2], Qt.Orientation.Horizontal)
+        half = window.centralWidget().width() // 2
+        window.resizeDocks([dock, *others], [half, *others.values()], Qt.Orientation.Horizontal)
 
     def _taken_out(self, view: LinkedView | OtherPlanes) -> None:
         """The canvas gets the room back, not the list of layers."""
@@ -242,11 +253,9 @@ class ReadPanel(QWidget):
         window: Any = view.window()
         if window is view:  # the x of its dock took it out already
             return
-        left = Qt.DockWidgetArea.LeftDockWidgetArea
-        others = [dock for dock in window.findChildren(QDockWidget) if window.dockWidgetArea(dock) == left]
-        widths = {dock: dock.width() for dock in others if dock.isVisible() and not dock.isAncestorOf(view)}
+        others = _dock_widths(window, view)
         self._viewer.window.remove_dock_widget(view)
-        window.resizeDocks(list(widths), list(widths.values()), Qt.Orientation.Horizontal)
+        window.resizeDocks(list(others), list(others.values()), Qt.Orientation.Horizontal)
 
     def _flick_or_stop(self) -> None:
         if self._flickering.isActive():
@@ -274,6 +283,13 @@ class ReadPanel(QWidget):
             self._beside = self._taken_out(self._beside)
         if self._planes is not None:
             self._planes = self._taken_out(self._planes)
+
+
+def _dock_widths(window: Any, view: QWidget) -> dict[QDockWidget, int]:
+    """The docks beside the canvas as wide as they are: a view that comes or goes takes its room from the canvas."""
+    beside = (Qt.DockWidgetArea.LeftDockWidgetArea, Qt.DockWidgetArea.RightDockWidgetArea)
+    shown = [dock for dock in window.findChildren(QDockWidget) if window.dockWidgetArea(dock) in beside]
+    return {dock: dock.width() for dock in shown if dock.isVisible() and not dock.isAncestorOf(view)}
 
 
 def _ahead_steps(analysis: Analysis, days: int) -> Iterator[tuple[list[layers.LayerData], str]]:
