@@ -9,6 +9,7 @@ from qtpy.QtCore import QPoint, Qt
 
 from napari_convlstm_tumor._napari import found
 from napari_convlstm_tumor._napari.chart import chart_of
+from napari_convlstm_tumor._napari.curve import GrowthCurve
 from napari_convlstm_tumor._napari.linked import crosshair_lines
 from napari_convlstm_tumor._napari.strip import VisitStrip, marks_of, picture, spread
 from napari_convlstm_tumor.io.discover import find_patient
@@ -86,6 +87,26 @@ def test_chart_points_are_the_rows(analysis):
     rows = [row["volume_mm3"] / 1000 for row in analysis.report.visits]
     assert [(x, v, n) for x, _, v, n in chart.places] == [(0.0, 0, None), (41.0, 1, None), (97.0, 2, None)]
     np.testing.assert_allclose([ml for _, ml, _, _ in chart.places], rows)
+
+
+def test_curve_picture_is_as_it_should_be(qtbot, analysis):
+    """A picture test with tolerance: every volume is a light point at its day, the visit on show a dotted line."""
+    curve = GrowthCurve(lambda visit, lesion: None)
+    qtbot.addWidget(curve)
+    curve.resize(460, 300)
+    curve.show_report(analysis.report, 1)
+    curve.canvas.draw()
+    pixels = np.asarray(curve.canvas.buffer_rgba())[::-1, :, :3].astype(int)  # from the lower left, as matplotlib
+    light = pixels.min(axis=-1) > 200
+    for visit in range(3):
+        x, y = (round(place) for place in curve.place_of(visit))
+        assert light[y - 1 : y + 2, x - 1 : x + 2].all()
+    left, marked = (round(curve.place_of(visit)[0]) for visit in range(2))
+    low, high = curve.canvas.figure.axes[0].bbox.extents[[1, 3]].astype(int)
+    dotted = light[low:high, marked - 1 : marked + 2].any(axis=1).mean()
+    between = light[low:high, (left + marked) // 2].mean()
+    assert dotted > 0.2 > between
+    assert (pixels.max(axis=-1) < 90).mean() > 0.5  # dark paper, as napari's
 
 
 def test_one_visit_is_no_curve(analysis_of):
