@@ -101,6 +101,20 @@ def test_a_corrected_day_and_reference_reach_the_pipeline(qtbot, opened, patient
     assert widget.analysis.patient == "HAND-01"
 
 
+def test_a_click_on_images_shown_with_a_corrected_day_is_for_the_run(qtbot, opened, patient):
+    _, widget = opened
+    look(qtbot, widget, patient)
+    widget.opening.table.item(1, 1).setText("60")
+    qtbot.mouseClick(widget.opening.show_button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: widget.job is None, timeout=WAIT_MS)
+    widget.running.click_button.click()
+    widget.running.points().add((1, 8, 24, 20))
+    widget.run()
+    qtbot.waitUntil(lambda: widget.job is None, timeout=WAIT_MS)
+    aligned, prompts, _ = widget.segmenter.seen[0]
+    assert aligned.days == (0, 60, 97) and [prompt.visit for prompt in prompts] == [2]
+
+
 def test_a_day_that_is_no_number_is_refused_in_words(qtbot, opened, patient):
     _, widget = opened
     look(qtbot, widget, patient)

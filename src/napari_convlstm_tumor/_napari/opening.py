@@ -24,7 +24,7 @@ from napari_convlstm_tumor._napari.job import Job
 from napari_convlstm_tumor._napari.parts import CAUTION_COLOUR, button, named, row, sentence
 from napari_convlstm_tumor._napari.reader import is_result
 from napari_convlstm_tumor._napari.worker import Failure, open_steps
-from napari_convlstm_tumor.errors import InputError
+from napari_convlstm_tumor.errors import InputError, TumorError
 from napari_convlstm_tumor.series import MODALITIES, PatientFiles
 from napari_convlstm_tumor.settings import Settings
 
@@ -106,7 +106,13 @@ class OpenPanel(QWidget):
         self.open(Path(event.mimeData().urls()[0].toLocalFile()))
 
     def _show(self) -> None:
-        self._widget.start(open_steps(Path(self.folder.text().strip()).expanduser()))
+        """With the corrections of the table: clicks on the images are for a run with the same days."""
+        place = Path(self.folder.text().strip()).expanduser()
+        try:
+            files = self.corrected(place, self._widget.form.settings())
+        except TumorError as error:
+            return self._widget.say(str(error))
+        self._widget.start(open_steps(place, files))
 
     # ---- the table ----
 

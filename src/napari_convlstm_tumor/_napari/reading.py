@@ -237,15 +237,13 @@ class ReadPanel(QWidget):
 
     def _dock(self, view: QWidget, name: str) -> None:
         """Beside the canvas, as high and as wide; under the list of layers a picture would be a strip."""
-        others = _dock_widths(self._widget.window(), view)
         self._viewer.window.add_dock_widget(view, name=name, area="left")
         dock: Any = view
         while not isinstance(dock, QDockWidget):  # what napari hands to a plugin is no real dock
             dock = dock.parentWidget()
         window = dock.window()
         window.addDockWidget(Qt.DockWidgetArea.LeftDockWidgetArea, dock, Qt.Orientation.Horizontal)
-        half = window.centralWidget().width() // 2
-        window.resizeDocks([dock, *others], [half, *others.values()], Qt.Orientation.Horizontal)
+        window.resizeDocks([dock], [window.centralWidget().width() // 2], Qt.Orientation.Horizontal)
 
     def _taken_out(self, view: LinkedView | OtherPlanes) -> None:
         """The canvas gets the room back, not the list of layers."""
@@ -253,9 +251,11 @@ class ReadPanel(QWidget):
         window: Any = view.window()
         if window is view:  # the x of its dock took it out already
             return
-        others = _dock_widths(window, view)
+        left = Qt.DockWidgetArea.LeftDockWidgetArea
+        others = [dock for dock in window.findChildren(QDockWidget) if window.dockWidgetArea(dock) == left]
+        widths = {dock: dock.width() for dock in others if dock.isVisible() and not dock.isAncestorOf(view)}
         self._viewer.window.remove_dock_widget(view)
-        window.resizeDocks(list(others), list(others.values()), Qt.Orientation.Horizontal)
+        window.resizeDocks(list(widths), list(widths.values()), Qt.Orientation.Horizontal)
 
     def _flick_or_stop(self) -> None:
         if self._flickering.isActive():
@@ -283,13 +283,6 @@ class ReadPanel(QWidget):
             self._beside = self._taken_out(self._beside)
         if self._planes is not None:
             self._planes = self._taken_out(self._planes)
-
-
-def _dock_widths(window: Any, view: QWidget) -> dict[QDockWidget, int]:
-    """The docks beside the canvas as wide as they are: a view that comes or goes takes its room from the canvas."""
-    beside = (Qt.DockWidgetArea.LeftDockWidgetArea, Qt.DockWidgetArea.RightDockWidgetArea)
-    shown = [dock for dock in window.findChildren(QDockWidget) if window.dockWidgetArea(dock) in beside]
-    return {dock: dock.width() for dock in shown if dock.isVisible() and not dock.isAncestorOf(view)}
 
 
 def _ahead_steps(analysis: Analysis, days: int) -> Iterator[tuple[list[layers.LayerData], str]]:
