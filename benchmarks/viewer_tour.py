@@ -70,6 +70,7 @@ def tour(viewer: Any, widget: Any, result: Path, patient: Path) -> list[tuple[st
     def compare() -> None:
         viewer.window._qt_viewer.dockLayerList.setVisible(False)
         viewer.window._qt_viewer.dockLayerControls.setVisible(False)
+        settle()  # the canvas takes the room before it is halved
         widget.reading.ahead.setChecked(False)
         widget.reading.beside.click()
 

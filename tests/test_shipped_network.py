@@ -49,6 +49,16 @@ def test_a_click_at_the_last_visit_is_carried_to_all(progressing):
     assert analysis.prediction.model.startswith("growthnet-5 (sha256 ")
 
 
+def test_a_box_at_the_last_visit_is_carried_to_all(progressing):
+    """Through the registration of its visit, whose turn gives a box eight corners."""
+    files, truths = progressing
+    inside = truths[2].grid.to_mm(np.argwhere(truths[2].data))
+    prompt = Prompt(3, "box", np.stack([inside.min(axis=0), inside.max(axis=0)]))
+    analysis = finished(analyse(files, Settings(masks="ignore", spacing=(2.0,)), prompts=(prompt,)))
+    scores = [dice(m.data, t.data) for m, t in zip(analysis.native_masks, truths, strict=True)]
+    assert scores[2] > 0.5
+
+
 def test_the_same_input_gives_the_same_result(progressing):
     files, truths = progressing
     prompt = click(truths[0], 1)

@@ -193,11 +193,12 @@ def to_common_space(prompt: Prompt, aligned: AlignedSeries) -> Prompt:
         data = mask_to_grid(prompt.mask, aligned.grid, registration.ref_to_visit)
         return replace(prompt, mask=Volume(data, aligned.grid))
     assert prompt.ras_mm is not None
-    corners = prompt.ras_mm
-    if prompt.type == "box":  # all eight corners: a turned box is drawn as the upright box around it
-        low, high = corners.min(axis=0), corners.max(axis=0)
-        corners = np.array([[x, y, z] for x in (low[0], high[0]) for y in (low[1], high[1]) for z in (low[2], high[2])])
-    return replace(prompt, ras_mm=to_common_mm(corners, registration.ref_to_visit))
+    if prompt.type != "box":
+        return replace(prompt, ras_mm=to_common_mm(prompt.ras_mm, registration.ref_to_visit))
+    low, high = prompt.ras_mm.min(axis=0), prompt.ras_mm.max(axis=0)
+    corners = np.array([[x, y, z] for x in (low[0], high[0]) for y in (low[1], high[1]) for z in (low[2], high[2])])
+    turned = to_common_mm(corners, registration.ref_to_visit)
+    return replace(prompt, ras_mm=np.stack([turned.min(axis=0), turned.max(axis=0)]))  # the upright box around it
 
 
 # ---- the result ----

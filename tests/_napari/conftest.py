@@ -1,6 +1,7 @@
 """A patient made by hand (a ball that grows and drifts), and a display to draw on."""
 
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -20,6 +21,7 @@ SHAPE = (40, 48, 16)
 # Spacing (1, 1, 3), RAS axes, the scanner's origin inside the grid.
 AFFINE = np.array([[1.0, 0, 0, -20], [0, 1.0, 0, -30], [0, 0, 3.0, -12], [0, 0, 0, 1]])
 HERE = Path(__file__).parent
+THREADS_END_MS = 60_000
 
 
 def pytest_collection_modifyitems(items):
@@ -30,6 +32,12 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if Path(item.path).parent == HERE and {"qtbot", "make_napari_viewer"} & set(item.fixturenames):
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_sessionfinish():
+    """A thread that still keeps corrections when Python ends would abort it."""
+    if "qtpy.QtCore" in sys.modules:
+        sys.modules["qtpy.QtCore"].QThreadPool.globalInstance().waitForDone(THREADS_END_MS)
 
 
 @pytest.fixture(autouse=True)

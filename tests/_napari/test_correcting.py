@@ -1,5 +1,7 @@
 """Correcting with real layers: paint, and the numbers follow; undo, prompts, links, and nothing freezes."""
 
+import dataclasses
+import threading
 import time
 
 import numpy as np
@@ -9,6 +11,7 @@ pytest.importorskip("napari")
 
 from qtpy.QtCore import QTimer
 
+from napari_convlstm_tumor._napari import layers
 from napari_convlstm_tumor._napari import viewer as view
 from napari_convlstm_tumor._napari.widget import TumorGrowthWidget
 from napari_convlstm_tumor.series import Prediction
@@ -135,15 +138,52 @@ def test_the_forecast_follows_when_one_pauses(widget, qtbot):
     assert "it follows when" not in widget.analysis.prediction.forecast_note
 
 
-def test_the_next_stroke_goes_to_the_tumor_when_the_forecast_comes_back(widget, qtbot, analysis):
-    def ahead():
-        return [layer.name for layer in widget.viewer.layers if view.kind_of(layer) == "forecast"]
+def test_forecast_layers_stay_through_a_stroke_empty_until_it_follows(widget, qtbot, analysis):
+    """To take layers out and put them back costs napari a second; the next stroke must go to the tumor, too."""
 
-    assert ahead()
+    def ahead():
+        return [layer for layer in widget.viewer.layers if view.kind_of(layer) == "forecast"]
+
+    before = ahead()
+    assert [layer.name for layer in before] == ["forecast day 153"] and before[0].data.any()
+    before[0].visible = True
     widget.viewer.layers.selection.active = tumor(widget)
     paint(widget, (1, 8, 24, 6))
     settle(widget, qtbot)
-    assert not ahead()
-    widget.update_analysis(analysis)
-    assert ahead()
+    assert ahead() == before and [layer.name for layer in before] == ["forecast"] and not before[0].data.any()
+    assert "outline" not in widget.viewer.canvas.overlays.text.text
+    layers.refresh(widget.viewer.layers, analysis, layers.made_layers(analysis))
+    assert ahead() == before and [layer.name for layer in before] == ["forecast day 153"] and before[0].data.any()
+    assert "cyan outline: forecast day 153" in widget.viewer.canvas.overlays.text.text
     assert widget.viewer.layers.selection.active is tumor(widget)
+
+
+def test_paint_alone_keeps_the_forecast(widget, qtbot, analysis_of):
+    """Getting ready to measure changes no number, so it must not put off the forecast."""
+    lesions = np.where(analysis_of().masks > 0, 1, 0).astype(np.uint16)
+    widget.show_analysis(dataclasses.replace(analysis_of(), lesions=lesions))
+    widget.correcting.paint_button.click()
+    settle(widget, qtbot)
+    assert tumor(widget).mode == "paint"
+    assert widget.analysis is widget.correcting.editor.analysis
+    assert widget.analysis.prediction.forecast is not None and not widget.correcting._forecast.isActive()
+
+
+def test_the_window_makes_no_layers_after_a_stroke(widget, qtbot, monkeypatch):
+    """At full size that takes half a second: the thread that measures makes them."""
+    threads, make = [], layers.made_layers
+    monkeypatch.setattr(
+        layers, "made_layers", lambda found: (threads.append(threading.current_thread()), make(found))[1]
+    )
+    paint(widget, (1, 8, 24, 6))
+    settle(widget, qtbot)
+    assert threads and threading.main_thread() not in threads
+
+
+def test_nothing_of_a_stroke_is_shown_after_its_patient_is_gone(widget, qtbot, analysis_of):
+    paint(widget, (1, 8, 24, 6))
+    qtbot.waitUntil(lambda: widget.correcting._turns.busy, timeout=60000)
+    other = analysis_of(days=(0, 30))
+    widget.show_analysis(other)
+    settle(widget, qtbot)
+    assert widget.analysis is other and widget.correcting.editor is None

@@ -30,8 +30,9 @@ def docked(make_napari_viewer, qtbot, analysis, tmp_path):
 @pytest.mark.parametrize(("toggle", "name"), [("beside", COMPARE_NAME), ("planes", PLANES_NAME)])
 def test_other_views_stand_beside_the_canvas_as_high_as_it(docked, qtbot, toggle, name):
     """Under the list of layers, where napari puts a new dock, the picture is a strip or nothing."""
-    viewer, widget, _ = docked
+    viewer, widget, own = docked
     window = viewer.window._qt_window
+    width = own.width()
     qtbot.mouseClick(getattr(widget.reading, toggle), Qt.MouseButton.LeftButton)
     view = next(dock for dock in window.findChildren(QDockWidget) if dock.windowTitle() == name)
     canvas = window.centralWidget()
@@ -39,10 +40,12 @@ def test_other_views_stand_beside_the_canvas_as_high_as_it(docked, qtbot, toggle
     assert view.width() > 0.5 * canvas.width()
     lists = viewer.window._qt_viewer.dockLayerList
     assert lists.geometry().right() < view.geometry().left()
+    assert own.width() == pytest.approx(width, abs=10)  # its tabs and numbers were cut off
     before = lists.width()
     qtbot.mouseClick(getattr(widget.reading, toggle), Qt.MouseButton.LeftButton)
     qtbot.wait(100)
     assert lists.width() == pytest.approx(before, abs=10)
+    assert own.width() == pytest.approx(width, abs=10)
 
 
 def test_every_step_fits_a_narrow_dock(docked, qtbot):

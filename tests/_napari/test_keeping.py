@@ -93,6 +93,7 @@ def test_what_a_crash_left_behind_is_brought_back(widget, qtbot, tmp_path, analy
     widget.show_analysis(analysis)  # as after a new start: the result as it came
     widget.keeping.look_for_crashes(left_alone_s=0)
     assert not widget.keeping.recover_button.isHidden()
+    assert "6 Keep" in widget.status.text()  # seen without looking into that tab
     widget.keeping.recover()
     settle(widget, qtbot)
     np.testing.assert_array_equal(np.asarray(tumor(widget).data) != 0, painted)

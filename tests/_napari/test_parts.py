@@ -1,6 +1,7 @@
 """The strip, the curve's chart and the table of visits found: what needs no viewer, or only Qt."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,9 +9,11 @@ from qtpy.QtCore import QPoint, Qt
 
 from napari_convlstm_tumor._napari import found
 from napari_convlstm_tumor._napari.chart import chart_of
+from napari_convlstm_tumor._napari.curve import GrowthCurve
 from napari_convlstm_tumor._napari.linked import crosshair_lines
 from napari_convlstm_tumor._napari.strip import VisitStrip, marks_of, picture, spread
 from napari_convlstm_tumor.io.discover import find_patient
+from napari_convlstm_tumor.series import PatientFiles, VisitFiles
 
 
 @pytest.mark.parametrize(
@@ -86,6 +89,26 @@ def test_chart_points_are_the_rows(analysis):
     np.testing.assert_allclose([ml for _, ml, _, _ in chart.places], rows)
 
 
+def test_curve_picture_is_as_it_should_be(qtbot, analysis):
+    """A picture test with tolerance: every volume is a light point at its day, the visit on show a dotted line."""
+    curve = GrowthCurve(lambda visit, lesion: None)
+    qtbot.addWidget(curve)
+    curve.resize(460, 300)
+    curve.show_report(analysis.report, 1)
+    curve.canvas.draw()
+    pixels = np.asarray(curve.canvas.buffer_rgba())[::-1, :, :3].astype(int)  # from the lower left, as matplotlib
+    light = pixels.min(axis=-1) > 200
+    for visit in range(3):
+        x, y = (round(place) for place in curve.place_of(visit))
+        assert light[y - 1 : y + 2, x - 1 : x + 2].all()
+    left, marked = (round(curve.place_of(visit)[0]) for visit in range(2))
+    low, high = curve.canvas.figure.axes[0].bbox.extents[[1, 3]].astype(int)
+    dotted = light[low:high, marked - 1 : marked + 2].any(axis=1).mean()
+    between = light[low:high, (left + marked) // 2].mean()
+    assert dotted > 0.2 > between
+    assert (pixels.max(axis=-1) < 90).mean() > 0.5  # dark paper, as napari's
+
+
 def test_one_visit_is_no_curve(analysis_of):
     assert chart_of(analysis_of(days=(0,), forecast=False).report) is None
 
@@ -96,6 +119,15 @@ def test_crosshair_stays_inside_what_is_shown():
     np.testing.assert_array_equal(ends.min(axis=0), (0, 0, 0))
     np.testing.assert_array_equal(ends.max(axis=0), (10, 20, 30))
     np.testing.assert_array_equal(lines[2], [(5, 6, 0), (0, 0, 30)])
+
+
+def test_images_of_a_visit_are_told_apart():
+    """DICOM series are named by their folder, and every series' folder may be called "image"."""
+    series = {"ct": tuple(Path("P/CT/image") / f"{n}.dcm" for n in range(3)), "t1": (Path("P/MR/image/1.dcm"),) * 2}
+    files = PatientFiles("P", (VisitFiles("1", series, day=0),))
+    assert [row.name for row in found.rows_of(files)] == ["CT/image", "MR/image"]
+    files = PatientFiles("P", (VisitFiles("1", {"ct": series["ct"], "t1": (Path("P/MR/t1.nii.gz"),)}, day=0),))
+    assert [row.name for row in found.rows_of(files)] == ["image", "t1.nii.gz"]
 
 
 def test_corrections_travel_as_a_manifest(patient, tmp_path):

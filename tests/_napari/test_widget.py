@@ -74,7 +74,7 @@ def test_words_follow_the_slider(qtbot, opened, analysis):
     viewer.layers["front speed (mm/month)"].visible = False
     assert viewer.canvas.overlays.text.text == "visit 2/3, day 41"
     viewer.layers["forecast day 153"].visible = True
-    assert viewer.canvas.overlays.text.text == "visit 2/3, day 41\noutline: forecast day 153"
+    assert viewer.canvas.overlays.text.text == "visit 2/3, day 41\ncyan outline: forecast day 153"
     viewer.layers.clear()
     assert not viewer.canvas.overlays.text.visible
 

@@ -7,14 +7,22 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QTimer, QUrl
 from qtpy.QtGui import QDropEvent
-from qtpy.QtWidgets import QComboBox
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractItemView,
+    QAbstractSpinBox,
+    QComboBox,
+    QLineEdit,
+    QProgressBar,
+    QTabBar,
+    QTabWidget,
+)
 
 from napari_convlstm_tumor import pipeline
 from napari_convlstm_tumor.settings import Settings
 
 WAIT_MS = 60_000
-# How long the window may stand still while the pipeline works; on a machine that is busy with other work the test
-# measures that work, so it allows as many times more as the system makes a sleeping thread late.
+# How long the window may stand still while the pipeline works.
 LONGEST_GAP_S = 0.2
 TICK_MS = 10
 
@@ -93,6 +101,20 @@ def test_a_corrected_day_and_reference_reach_the_pipeline(qtbot, opened, patient
     assert widget.analysis.patient == "HAND-01"
 
 
+def test_a_click_on_images_shown_with_a_corrected_day_is_for_the_run(qtbot, opened, patient):
+    _, widget = opened
+    look(qtbot, widget, patient)
+    widget.opening.table.item(1, 1).setText("60")
+    qtbot.mouseClick(widget.opening.show_button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: widget.job is None, timeout=WAIT_MS)
+    widget.running.click_button.click()
+    widget.running.points().add((1, 8, 24, 20))
+    widget.run()
+    qtbot.waitUntil(lambda: widget.job is None, timeout=WAIT_MS)
+    aligned, prompts, _ = widget.segmenter.seen[0]
+    assert aligned.days == (0, 60, 97) and [prompt.visit for prompt in prompts] == [2]
+
+
 def test_a_day_that_is_no_number_is_refused_in_words(qtbot, opened, patient):
     _, widget = opened
     look(qtbot, widget, patient)
@@ -133,31 +155,52 @@ def test_a_result_opened_by_file_open_is_whole(opened, analysis, tmp_path):
 # ---- 2 run ----
 
 
-def test_window_never_stands_still_and_cancel_is_at_once(qtbot, opened, patient, bright_voxels):
+class Ear:
+    """Listens to the event loop: wall seconds between two turns, and those the window's own thread computed."""
+
+    def __init__(self):
+        self.waited, self.computed = [], []
+        self._last = (time.perf_counter(), time.thread_time())
+        self._timer = QTimer()
+        self._timer.timeout.connect(self._tick)
+        self._timer.start(TICK_MS)
+
+    def stop(self, event=None):
+        self._timer.stop()
+
+    def _tick(self):
+        now = (time.perf_counter(), time.thread_time())
+        self.waited.append(now[0] - self._last[0])
+        self.computed.append(now[1] - self._last[1])
+        self._last = now
+
+
+def test_window_never_stands_still_while_the_pipeline_runs(qtbot, opened, patient, bright_voxels):
+    """Whatever else the machine does: what the window's thread computes in one turn is never 0.2 s; nearly all turns
+    come within that time, too. Until the first layer of the result: how long one takes is napari's to say."""
+    viewer, widget = opened
+    widget.segmenter = bright_voxels(pause_s=0.1)
+    widget.folder.setText(str(patient))
+    ear = Ear()
+    viewer.layers.events.inserting.connect(ear.stop)
+    widget.run()
+    qtbot.waitUntil(lambda: widget.job is None, timeout=WAIT_MS)
+    assert widget.analysis is not None and len(ear.computed) > 50
+    assert max(ear.computed) < LONGEST_GAP_S
+    assert np.percentile(ear.waited, 90) < LONGEST_GAP_S
+
+
+def test_cancel_is_at_once(qtbot, opened, patient, bright_voxels):
     _, widget = opened
     widget.segmenter = bright_voxels(pause_s=0.1)
     widget.folder.setText(str(patient))
-    gaps, last = [], [time.perf_counter()]
-
-    def tick():
-        now = time.perf_counter()
-        gaps.append(now - last[0])
-        last[0] = now
-
-    timer = QTimer()
-    timer.timeout.connect(tick)
     widget.run()
-    last[0] = time.perf_counter()
-    timer.start(TICK_MS)
     qtbot.waitUntil(lambda: bool(widget.segmenter.seen), timeout=WAIT_MS)
-    qtbot.wait(300)
     begun = time.perf_counter()
     job = widget.job
     qtbot.mouseClick(widget.running.run_button, Qt.MouseButton.LeftButton)
     assert widget.job is None and widget.status.text() == "Cancelled."
     assert time.perf_counter() - begun < 2.0
-    timer.stop()
-    assert np.percentile(gaps, 90) < LONGEST_GAP_S
     qtbot.waitUntil(lambda: not job.is_running, timeout=WAIT_MS)
     assert widget.analysis is None  # what came late was thrown away
 
@@ -199,7 +242,7 @@ def test_forecast_at_a_chosen_day(qtbot, shown):
     widget.reading.days.setValue(30)
     qtbot.waitUntil(lambda: "No forecast" in widget.reading.note.text(), timeout=WAIT_MS)
     assert "visit 3" in widget.reading.note.text()
-    assert not [layer for layer in viewer.layers if layer.name.startswith("forecast")]
+    assert not any(layer.data.any() for layer in viewer.layers if layer.name.startswith("forecast"))
     good = tuple(dataclasses.replace(r, good=True) for r in widget.analysis.registrations)
     widget.show_analysis(dataclasses.replace(widget.analysis, registrations=good))
     widget.reading.days.setValue(45)
@@ -262,6 +305,20 @@ def test_three_planes_share_one_crosshair(qtbot, shown):
     assert "crosshair" not in viewer.layers
 
 
+def test_planes_open_at_the_tumor_far_from_the_scanners_middle(qtbot, opened, analysis_of):
+    """A crosshair that began at 0 mm moved the slices to the end of the image."""
+    viewer, widget = opened
+    affine = np.array([[1.0, 0, 0, 300], [0, 1.0, 0, -900], [0, 0, 3.0, 800], [0, 0, 0, 1]])
+    made = analysis_of(affine=affine)
+    widget.show_analysis(dataclasses.replace(made, lesions=made.masks.astype(np.uint16)))
+    qtbot.mouseClick(widget.reading.planes, Qt.MouseButton.LeftButton)
+    visit, *place = viewer.dims.current_step
+    assert viewer.layers["tumor"].data[(visit, *place)]
+    for view in widget.reading._planes.views:
+        assert tuple(view.model.dims.current_step) == (visit, *place)
+    qtbot.mouseClick(widget.reading.planes, Qt.MouseButton.LeftButton)
+
+
 # ---- 4 measure ----
 
 
@@ -306,20 +363,30 @@ def test_criterion_is_chosen_without_running(qtbot, opened, patient):
 # ---- beside it ----
 
 
-def test_every_control_has_a_name_and_a_tooltip(shown):
-    from qtpy.QtWidgets import QAbstractButton, QAbstractSpinBox, QComboBox, QLineEdit, QTableWidget
+def test_every_control_has_a_name_and_a_tooltip(qtbot, shown):
+    from napari_convlstm_tumor._napari.review import ReviewQueue
 
-    _, widget = shown
-    panels = (widget.opening, widget.running, widget.reading, widget.measuring)
-    kinds = (QAbstractButton, QAbstractSpinBox, QComboBox, QTableWidget, QLineEdit)
-    bare = []
-    for panel in panels:
-        for kind in kinds:
-            for control in panel.findChildren(kind):
-                inner = control.objectName().startswith("qt_") or isinstance(control.parent(), kinds)
-                if not inner and not control.toolTip() and not control.parent().toolTip():
-                    bare.append((type(panel).__name__, type(control).__name__, control.accessibleName()))
+    viewer, widget = shown
+    queue = ReviewQueue(viewer)
+    qtbot.addWidget(queue)
+    kinds = (QAbstractButton, QAbstractItemView, QAbstractSpinBox, QComboBox, QLineEdit, QProgressBar, QTabWidget)
+    controls = [control for top in (widget, queue) for kind in kinds for control in top.findChildren(kind)]
+    ours = [c for c in controls if not _inside_a_control(c, kinds)]
+    assert len(ours) > 60
+    bare = [(type(c).__name__, c.accessibleName(), type(c.parent()).__name__) for c in ours if not _told(c)]
     assert not bare
+    assert widget.strip.accessibleName() and widget.measuring.curve.accessibleName()
+
+
+def _inside_a_control(control, kinds):
+    """Qt's own parts, as the line of a spin box, the list of a box of choices or the arrows of a row of tabs."""
+    parts = (QTabBar, *(kind for kind in kinds if kind is not QTabWidget))  # everything is on a page of the tabs
+    above = (control.parent(), control.parent().parent())
+    return control.objectName().startswith("qt_") or any(isinstance(one, parts) for one in above)
+
+
+def _told(control):
+    return bool(control.accessibleName() and (control.toolTip() or control.parent().toolTip()))
 
 
 def test_preferences_are_in_the_manifest():

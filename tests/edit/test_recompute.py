@@ -144,6 +144,16 @@ def test_the_forecast_is_left_out_until_asked_for(network_result):
     assert numbers.ahead().prediction.forecast is not None
 
 
+def test_getting_ready_changes_nothing_and_the_first_stroke_comes_out_the_same(network_result):
+    ready, unready = Numbers(network_result), Numbers(network_result)
+    report = ready.analysis.report
+    assert ready.prepare().report is report and ready.analysis.prediction.forecast is not None
+    mask = stroke(network_result, 1)
+    first, other = ready.update({1: mask}), unready.update({1: mask})
+    same_arrays(first, other)
+    same_report(first, other)
+
+
 def test_links_are_followed_and_kept(network_result):
     numbers = Numbers(network_result)
     place = (42.0, 30.0, 22.0)

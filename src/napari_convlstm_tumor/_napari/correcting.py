@@ -19,6 +19,7 @@ from napari_convlstm_tumor._napari.hinting import HintPart
 from napari_convlstm_tumor._napari.job import Job
 from napari_convlstm_tumor._napari.parts import button, named, row, sentence
 from napari_convlstm_tumor._napari.relinking import RelinkPart
+from napari_convlstm_tumor._napari.turns import Turns
 
 if TYPE_CHECKING:
     from napari_convlstm_tumor._napari.widget import TumorGrowthWidget
@@ -70,6 +71,7 @@ class CorrectPanel(QWidget):
         self._taken: list[Callable[[Editor], Analysis]] = []  # by a thread, and not yet done
         self._job: Job | None = None
         self._ours = False
+        self._turns = Turns(self)
         self._build()
         self._stroke = self._timer(STROKE_RESTS_MS, self._look)
         self._forecast = self._timer(FORECAST_WAITS_MS, self._look_ahead)
@@ -149,6 +151,7 @@ class CorrectPanel(QWidget):
         if self._stroke.isActive():
             self._stroke.stop()
             self._collect()
+        self._turns.clear()
         measuring, self._job = self._job, None
         if measuring is not None:
             measuring.cancel()
@@ -237,7 +240,7 @@ class CorrectPanel(QWidget):
     def prepare(self) -> None:
         """Measure what the first stroke will need, while the person chooses a brush."""
         if self.editor is None and self._job is None:
-            self._ask(lambda editor: editor.numbers.update({}))
+            self._ask(lambda editor: editor.prepare())
 
     # ---- work, one piece after the other ----
 
@@ -253,7 +256,7 @@ class CorrectPanel(QWidget):
             return
         self._taken, self._waiting = self._waiting, []
         self.said.setText("Measuring..." if self.editor is not None else "Getting ready to measure...")
-        self.begin(self._steps(self._taken), self._show, self._end)
+        self.begin(self._steps(self._taken), self._show, lambda failure: self._turns.add(partial(self._end, failure)))
 
     def begin(
         self, steps: Generator[Any, None, Any], on_step: Callable[[Any], None], on_end: Callable[[Failure | None], None]
@@ -275,26 +278,33 @@ class CorrectPanel(QWidget):
 
             assert self._analysis is not None
             self.editor = Editor(self._analysis)
-        result = None
         while works:
             result = works[0](self.editor)
             if isinstance(result, Iterator):
-                result = yield from result
+                yield from result
             works.pop(0)
-        yield result
+        yield self.editor.analysis, layers.made_layers(self.editor.analysis)
 
     def _show(self, step: Any) -> None:
+        """Each part in a turn of its own: together they would hold up the next stroke."""
         if isinstance(step, (int, float)):
             self.said.setText(f"Segmenting... {100 * step:.0f} %")
             return
-        self._set(step)
+        analysis, made = step
+        self._turns.add(
+            partial(layers.refresh, self._widget.viewer.layers, analysis, made),
+            partial(self._colour, analysis),
+            partial(self._tell, analysis),
+            self._list_log,
+        )
+
+    def _tell(self, analysis: Analysis) -> None:
+        self._set(analysis)
         self._ours = True
         try:
-            self._widget.update_analysis(step)
+            self._widget.update_analysis(analysis)
         finally:
             self._ours = False
-        self._colour(step)
-        self._list_log()
 
     def _end(self, failure: Failure | None) -> None:
         self.said.setText("" if failure is None else failure.sentence)

@@ -158,13 +158,19 @@ class _File(QWidget):
         super().__init__()
         self._path = QLineEdit()
         self._path.setPlaceholderText("none")
-        button = QPushButton("...")
-        button.setMaximumWidth(32)
-        button.clicked.connect(self._pick)
+        self._button = QPushButton("...")
+        self._button.setMaximumWidth(32)
+        self._button.clicked.connect(self._pick)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._path)
-        layout.addWidget(button)
+        layout.addWidget(self._button)
+
+    def setAccessibleName(self, name: str) -> None:
+        """A screen reader comes to the parts, not to the whole."""
+        super().setAccessibleName(name)
+        self._path.setAccessibleName(name)
+        self._button.setAccessibleName(f"Choose {name}")
 
     def _pick(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Choose a file")

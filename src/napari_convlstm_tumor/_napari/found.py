@@ -50,10 +50,16 @@ def find_steps(place: Path, settings: Settings) -> Iterator[Found]:
 def rows_of(files: PatientFiles) -> Iterator[ImageRow]:
     """A row per visit and image, in the order of time."""
     for number, visit in enumerate(files.visits):
-        for modality, paths in visit.images.items():
-            name = paths[0].name if len(paths) == 1 else paths[0].parent.name
-            note = " ".join(visit.notes)
+        note = " ".join(visit.notes)
+        for (modality, paths), name in zip(visit.images.items(), _names(list(visit.images.values())), strict=True):
             yield ImageRow(number, visit.day, modality, name, size_of(paths), tuple(paths), visit.mask, note)
+
+
+def _names(images: Sequence[Sequence[Path]]) -> list[str]:
+    """The file of every image, or its folder of DICOM slices; with the folder above where they would read alike."""
+    places = [paths[0] if len(paths) == 1 else paths[0].parent for paths in images]
+    alike = len({place.name for place in places}) < len(places)
+    return [f"{place.parent.name}/{place.name}" if alike else place.name for place in places]
 
 
 def size_of(paths: Sequence[Path]) -> str:

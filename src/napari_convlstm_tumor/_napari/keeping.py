@@ -32,6 +32,8 @@ KINDS = {
 }
 # A program that still runs touches its autosave every few seconds; left alone so long, its program has ended.
 LEFT_ALONE_S = 15
+CORRECTIONS_KEPT = "Corrections that were not saved as a session were kept."
+KEPT = f"{CORRECTIONS_KEPT} Bring them back under '6 Keep'."
 HOW_TO = (
     "A session keeps the result with all corrections and the list of them, and reopens as it was. "
     "While you correct, the work is kept every few seconds and offered here after a crash."
@@ -91,11 +93,13 @@ class KeepPanel(QWidget):
         from napari_convlstm_tumor.edit.session import left_behind
 
         home = self._widget.correcting.autosaver.home
-        self.found = [] if home is None else left_behind(home, left_alone_s)
+        known, self.found = self.found, [] if home is None else left_behind(home, left_alone_s)
         self._offer()
+        if set(self.found) - set(known):
+            self._widget.say(KEPT)
 
     def _offer(self) -> None:
-        self.offer.setText("Corrections that were not saved as a session were kept." if self.found else "")
+        self.offer.setText(CORRECTIONS_KEPT if self.found else "")
         for part in (self.offer, self.recover_button, self.discard_button):
             part.setVisible(bool(self.found))
 

@@ -36,11 +36,15 @@ Kind = Literal["image", "tumor", "growth", "rate", "within error", "forecast", "
 METADATA_KEY = "convlstm_tumor"
 CHECKSUM_KEY = "checksum"
 MEASURED_KEY = "measured"
+ROLE_KEY = "role"
 AXIS_LABELS = ("visit", "z", "y", "x")
 VISIT = "visit "
 UNITS = ("pixel", "mm", "mm", "mm")
 TUMOR, WITHIN_ERROR = "tumor", "growth within error"
 FORECAST, FORECAST_BAND = "forecast", "forecast band"
+FORECAST_COLOURS = {FORECAST: "cyan", FORECAST_BAND: "blue"}  # in words, for the picture
+# Kinds of layers that follow from the masks: a correction makes them anew.
+MADE_KINDS = ("growth", "rate", "within error", "forecast")
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +140,7 @@ def from_prompts(prompts: tuple[Prompt, ...], shown: Shown) -> FloatArray:
 
 def best_view(masks: npt.NDArray[np.uint8]) -> tuple[int, int] | None:
     """Visit and z index to begin with: the last visit with tumor, the slice with most of it. masks: (t, z, y, x)."""
-    area = np.count_nonzero(masks, axis=(2, 3))  # (t, z)
+    area = np.array([[np.count_nonzero(z) for z in visit] for visit in masks])  # (t, z); a tenth of the time of axis=
     with_tumor = np.flatnonzero(area.any(axis=1))
     if not with_tumor.size:
         return None
@@ -271,46 +275,56 @@ def _map_layer(name: str, values: npt.NDArray[np.float32], shown: Shown) -> Laye
         "blending": "translucent",
         "rendering": "translucent",
     }
-    data = np.ascontiguousarray(to_display(values, shown.grid))
+    data = to_display(values, shown.grid)  # no copy: it would cost more than a hundred megabytes after each stroke
     return data, {**_options(f"{name} ({shown.unit})", shown), **options}, "image"
 
 
 def _within_error_layer(analysis: Analysis, shown: Shown) -> LayerData:
     """Grey over the growth map where it is no more than measurement error; the values below stay to be asked for."""
     assert analysis.reliable is not None
-    doubtful = np.isfinite(analysis.growth) & ~analysis.reliable
+    doubtful = np.isfinite(analysis.growth)
+    doubtful &= ~analysis.reliable
     options = {
         **_options(WITHIN_ERROR, replace(shown, kind="within error")),
         "colormap": looks.one_label(looks.WITHIN_ERROR_COLOUR),
         "opacity": 1.0,
     }
-    return np.ascontiguousarray(to_display(doubtful.astype(np.uint8), shown.grid)), options, "labels"
+    return to_display(doubtful.view(np.uint8), shown.grid), options, "labels"
 
 
-def refresh(shown: Any, analysis: Analysis) -> None:
-    """Put the maps of an analysis measured anew into a viewer's list of layers; the tumor layer stays as it is, and
-    counts as what the analysis holds. A forecast that is no longer made, or of another day, goes."""
+def made_layers(analysis: Analysis) -> list[LayerData]:
+    """The layers that follow from the masks, of an analysis measured anew: for ``refresh``."""
+    return map_layers(analysis, _shown(analysis))
+
+
+def refresh(shown: Any, analysis: Analysis, made: list[LayerData]) -> None:
+    """Put ``made`` (by ``made_layers``) into a viewer's list of layers; the tumor layer stays as it is."""
+    for layer in shown:
+        ours = layer.metadata.get(METADATA_KEY)
+        if ours is not None and ours.patient == analysis.patient:
+            layer.metadata[METADATA_KEY] = replace(ours, analysis=analysis)
+    put_made(shown, made, MADE_KINDS)
+
+
+def put_made(shown: Any, made: list[LayerData], kinds: tuple[str, ...]) -> None:
+    """Put layers in the place of those of the same role in a viewer's list; a forecast that is no longer made stays,
+    empty: to take a layer out costs napari a third of a second."""
     from napari.layers import Layer
 
-    made = {options["name"]: (data, options, kind) for data, options, kind in map_layers(analysis, _shown(analysis))}
-    there = set()
-    for layer in list(shown):
+    new = {options["metadata"][ROLE_KEY]: (data, options, kind) for data, options, kind in made}
+    for layer in shown:
         ours = layer.metadata.get(METADATA_KEY)
-        if ours is None or ours.patient != analysis.patient:
+        if ours is None or ours.kind not in kinds:
             continue
-        layer.metadata[METADATA_KEY] = replace(ours, analysis=analysis)
-        if layer.name in made:
-            there.add(layer.name)
-            layer.metadata.pop(MEASURED_KEY, None)
-            layer.data = made[layer.name][0]
-        elif ours.kind == "forecast":
-            shown.remove(layer)
-        elif ours.kind == "tumor":
-            layer.metadata[CHECKSUM_KEY] = checksum(layer.data)
+        data, options, _ = new.pop(layer.metadata[ROLE_KEY], (None, {"name": layer.metadata[ROLE_KEY]}, ""))
+        layer.metadata.pop(MEASURED_KEY, None)
+        layer.data = np.zeros_like(layer.data) if data is None else data
+        if ours.kind == "forecast":
+            layer.name = options["name"]  # it says the day
     active = shown.selection.active
     tumor = next((n for n, layer in enumerate(shown) if layer.name == TUMOR), len(shown))
-    for name in [name for name in made if name not in there]:
-        shown.insert(tumor, Layer.create(*made[name]))
+    for layer_data in new.values():
+        shown.insert(tumor, Layer.create(*layer_data))
     if active in shown:  # a new layer is selected, and the next stroke would go there
         shown.selection.active = active
 
@@ -334,6 +348,8 @@ def _ahead(name: str, mask: npt.NDArray[Any], colour: str, shown: Shown) -> Laye
         "colormap": looks.labels_in(colour),
         "visible": False,
     }
+    if name != FORECAST_BAND:
+        options["metadata"][ROLE_KEY] = FORECAST
     return np.ascontiguousarray(data), options, "labels"
 
 
@@ -364,6 +380,6 @@ def checksum(data: npt.NDArray[Any]) -> int:
 def _options(name: str, shown: Shown, first_visit: float = 0.0) -> dict[str, Any]:
     return {
         "name": name,
-        "metadata": {METADATA_KEY: shown, "unit": shown.unit},
+        "metadata": {METADATA_KEY: shown, ROLE_KEY: name, "unit": shown.unit},
         **placement(shown.grid, first_visit),
     }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Layer, Vectors
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_convlstm_tumor._napari import layers, viewer
 
@@ -152,23 +152,29 @@ def set_point(main: napari.Viewer, world: Any) -> None:
 
 
 class OtherPlanes(QWidget):
-    """Coronal and sagittal beside the axial view; a click in any of the three moves all of them."""
+    """Coronal above sagittal, beside the axial view; a click in any of the three moves all of them."""
 
     def __init__(self, main: napari.Viewer) -> None:
         super().__init__()
         self.main = main
         self.views = [LinkedView(main, order) for order in (CORONAL, SAGITTAL)]
-        box = QHBoxLayout(self)
+        box = QVBoxLayout(self)
         box.setContentsMargins(0, 0, 0, 0)
         steps = np.array([axis.step for axis in main.dims.range[-3:]])
         low, high = main.layers.extent.world[:, -3:]
         self._ends = (low + steps, high - steps)
-        self._cross = [_crosshair(model, steps) for model in (main, *(view.model for view in self.views))]
+        lines = crosshair_lines(main.dims.point[-3:], self._ends) / steps
+        self._cross = [_crosshair(model, lines, steps) for model in (main, *(view.model for view in self.views))]
         for view in self.views:
             box.addWidget(view)
         main.mouse_drag_callbacks.append(self._clicked)
         main.dims.events.point.connect(self._move)
         self._move()
+
+    def fit(self) -> None:
+        """Show the whole image in each, once they have their size."""
+        for view in self.views:
+            view.model.reset_view()
 
     def close_view(self) -> None:
         """Take views and crosshair away."""
@@ -212,10 +218,11 @@ def crosshair_lines(place: Any, ends: Any) -> Any:
     return lines
 
 
-def _crosshair(model: Any, steps: Any) -> Vectors:
-    """A layer for the lines; with voxels as large as those of the others, or the sliders would take finer steps."""
+def _crosshair(model: Any, lines: Any, steps: Any) -> Vectors:
+    """A layer for the lines; with voxels as large as those of the others, or the sliders would take finer steps, and
+    with the lines in their place from the start, or the sliders would move."""
     layer = Vectors(
-        np.zeros((3, 2, 3)), name=CROSSHAIR, scale=steps, edge_color=CROSSHAIR_COLOUR, edge_width=0.3, opacity=0.6,
+        lines, name=CROSSHAIR, scale=steps, edge_color=CROSSHAIR_COLOUR, edge_width=0.3, opacity=0.6,
         vector_style="line", units=("mm",) * 3, axis_labels=layers.AXIS_LABELS[1:], out_of_slice_display=False,
     )  # fmt: skip
     active = model.layers.selection.active

@@ -24,7 +24,7 @@ from napari_convlstm_tumor._napari.job import Job
 from napari_convlstm_tumor._napari.parts import CAUTION_COLOUR, button, named, row, sentence
 from napari_convlstm_tumor._napari.reader import is_result
 from napari_convlstm_tumor._napari.worker import Failure, open_steps
-from napari_convlstm_tumor.errors import InputError
+from napari_convlstm_tumor.errors import InputError, TumorError
 from napari_convlstm_tumor.series import MODALITIES, PatientFiles
 from napari_convlstm_tumor.settings import Settings
 
@@ -48,7 +48,7 @@ class OpenPanel(QWidget):
         self.found: Found | None = None
         self._scratch: Any = None
         self.folder = named(QLineEdit(), "Folder", "Patient folder, DICOM tree, manifest CSV or result folder")
-        self.folder.setPlaceholderText("patient folder, manifest CSV or result folder; or drop one here")
+        self.folder.setPlaceholderText("folder, manifest CSV or result; or drop one here")
         self.folder.returnPressed.connect(self.look)
         self.table = named(QTableWidget(), "Visits found", "Correct the day or the kind of image where it is wrong")
         self.problems = sentence()
@@ -106,7 +106,13 @@ class OpenPanel(QWidget):
         self.open(Path(event.mimeData().urls()[0].toLocalFile()))
 
     def _show(self) -> None:
-        self._widget.start(open_steps(Path(self.folder.text().strip()).expanduser()))
+        """With the corrections of the table: clicks on the images are for a run with the same days."""
+        place = Path(self.folder.text().strip()).expanduser()
+        try:
+            files = self.corrected(place, self._widget.form.settings())
+        except TumorError as error:
+            return self._widget.say(str(error))
+        self._widget.start(open_steps(place, files))
 
     # ---- the table ----
 
@@ -130,7 +136,7 @@ class OpenPanel(QWidget):
         self.reference.clear()
         self.reference.addItems([str(n + 1) for n in range(len(files.visits))])
         self.reference.setCurrentIndex((self._widget.form.editors["reference"].value() or 1) - 1)
-        said = [*files.problems, *files.warnings, *(f"{name}: {why}" for name, why in files.left_out)]
+        said = [*files.problems, *files.warnings, *(f"Left out: {name}, {why}" for name, why in files.left_out)]
         self.problems.setText("\n".join(said))
         self.problems.setVisible(bool(said))
         for part in (self.table, self._reference_row, self.keep_button):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # it brings matplotlib, and napari asks the reader about every file
     from napari_convlstm_tumor._napari.layers import LayerData
+    from napari_convlstm_tumor.series import PatientFiles
 
 RESULT_FILE = "run.json"
 # A folder is ours when an image is among its first files; a disc with a million other files is let go quickly.
@@ -64,8 +65,11 @@ def read_patient(path: Any) -> list[LayerData]:
     return data
 
 
-def patient_layers(place: Path) -> tuple[list[LayerData], tuple[str, ...]]:
-    """Layers of a patient's images as they lie, and what a person should know. InputError when they cannot be used."""
+def patient_layers(place: Path, files: PatientFiles | None = None) -> tuple[list[LayerData], tuple[str, ...]]:
+    """Layers of a patient's images as they lie, and what a person should know. InputError when they cannot be used.
+
+    files: the visits as a person corrected them; None = as they are found in ``place``.
+    """
     from napari_convlstm_tumor._napari import layers
     from napari_convlstm_tumor.errors import InputError
     from napari_convlstm_tumor.io.discover import find_patient
@@ -74,7 +78,7 @@ def patient_layers(place: Path) -> tuple[list[LayerData], tuple[str, ...]]:
     from napari_convlstm_tumor.settings import Settings
 
     settings = Settings(register=False)
-    files = find_patient(place, settings)
+    files = find_patient(place, settings) if files is None else files
     if files.problems:
         raise InputError(files.problems[0])
     aligned = _result_of(align(read_series(files, settings), settings))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.layers import Image, Layer
+from napari.layers import Image
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QCheckBox, QComboBox, QDockWidget, QFormLayout, QSpinBox, QVBoxLayout, QWidget
 
@@ -42,6 +42,9 @@ class ReadPanel(QWidget):
         self._ending = QTimer(self)
         self._ending.setSingleShot(True)
         self._ending.timeout.connect(self.stop)
+        self._fitting = QTimer(self)
+        self._fitting.setSingleShot(True)
+        self._fitting.timeout.connect(self._fit_planes)
         self._beside: LinkedView | None = None
         self._planes: OtherPlanes | None = None
         self._job: Job | None = None
@@ -68,7 +71,7 @@ class ReadPanel(QWidget):
             box.toggled.connect(lambda shown, kinds=kinds: self._show_kinds(kinds, shown))
         self.days = named(QSpinBox(), "Days ahead", "Days after the last visit that the forecast is for")
         self.days.setRange(1, LONGEST_HORIZON_DAYS)
-        self.days.setSuffix(" days ahead")
+        self.days.setPrefix("day +")
         self.days.setKeyboardTracking(False)
         self.days.valueChanged.connect(self._look_ahead)
         self.note = sentence()
@@ -179,14 +182,10 @@ class ReadPanel(QWidget):
 
     def _show_ahead(self, made: tuple[list[layers.LayerData], str]) -> None:
         found, words = made
-        for layer in [layer for layer in self._viewer.layers if viewer.kind_of(layer) == "forecast"]:
-            self._viewer.layers.remove(layer)
-        top = next((n for n, layer in enumerate(self._viewer.layers) if viewer.kind_of(layer) == "tumor"), None)
-        active = self._viewer.layers.selection.active
-        for data, options, kind in reversed(found):
-            layer = Layer.create(data, {**options, "visible": True}, kind)
-            self._viewer.layers.insert(len(self._viewer.layers) if top is None else top, layer)
-        self._viewer.layers.selection.active = active
+        layers.put_made(self._viewer.layers, found, ("forecast",))
+        for layer in self._viewer.layers:
+            if viewer.kind_of(layer) == "forecast":
+                layer.visible = True
         self._set_checks()
         self.note.setText(words)
 
@@ -220,6 +219,12 @@ class ReadPanel(QWidget):
         self._go_to_largest()
         self._planes = OtherPlanes(self._viewer)
         self._dock(self._planes, PLANES_NAME)
+        self._fitting.start(0)
+
+    def _fit_planes(self) -> None:
+        """After Qt has given them their size."""
+        if self._planes is not None:
+            self._planes.fit()
 
     def _go_to_largest(self) -> None:
         """Begin where the tumor is, or all planes would show the middle of the image."""

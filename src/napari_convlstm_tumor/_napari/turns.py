@@ -22,6 +22,11 @@ class Turns(QObject):
         self._works += works
         self._timer.start(0)
 
+    def clear(self) -> None:
+        """Do nothing of what waits."""
+        self._works.clear()
+        self._timer.stop()
+
     @property
     def busy(self) -> bool:
         """True while something waits."""

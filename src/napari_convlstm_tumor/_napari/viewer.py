@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 import numpy as np
 from napari.layers import Layer
+from qtpy.QtCore import QTimer
 
 from napari_convlstm_tumor._napari import layers
 
@@ -38,8 +40,9 @@ def attach(viewer: ViewerModel) -> None:
             _prepare(layer, shown)
             _bind_keys(layer, viewer)  # the selected layer is asked first, and a mask's own [ and ] size the brush
             _go_to_tumor(viewer, layer, shown)
-            viewer.canvas.overlays.scale_bar.visible = True
+            QTimer.singleShot(0, partial(_show_bars, viewer, layer))  # with the layer it would hold up the window
             layer.events.visible.connect(update)
+            layer.events.name.connect(update)
         update()
 
     def fill(event: Any) -> None:
@@ -92,7 +95,11 @@ def show_visit(viewer: ViewerModel) -> None:
         return
     lines = [layers.visit_text(shown, visit_number(viewer))]
     lines += [f"colours: {layer.name}" for layer in viewer.layers if _is_growth(layer) and layer.visible]
-    lines += [f"outline: {layer.name}" for layer in viewer.layers if kind_of(layer) == "forecast" and layer.visible]
+    lines += [
+        f"{layers.FORECAST_COLOURS[layer.metadata[layers.ROLE_KEY]]} outline: {layer.name}"
+        for layer in reversed(viewer.layers)
+        if kind_of(layer) == "forecast" and layer.visible and layer.data.any()
+    ]
     overlay.text = "\n".join(lines)
     overlay.font_size = VISIT_FONT_SIZE
     overlay.position = "top_left"
@@ -156,7 +163,13 @@ def _prepare(layer: Layer, shown: layers.Shown) -> None:
     if shown.kind in ("tumor", "forecast"):
         layer.n_edit_dimensions = 3  # a brush is a ball, not a disc in one slice
         layer.contour = OUTLINE_VOXELS
+
+
+def _show_bars(viewer: ViewerModel, layer: Layer) -> None:
+    """Millimetres, and for a map the speed of its colours: below, where the words over the picture do not reach."""
+    viewer.canvas.overlays.scale_bar.visible = True
     if _is_growth(layer):
+        layer.colorbar.position = "bottom_left"
         layer.colorbar.visible = True
 
 

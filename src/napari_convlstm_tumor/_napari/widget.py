@@ -323,9 +323,8 @@ class TumorGrowthWidget(QWidget):
         self._tell(analysis)
 
     def update_analysis(self, analysis: Analysis) -> None:
-        """The same patient measured anew: numbers and maps follow, the layers stay (the tumor layer as it is)."""
+        """The same patient measured anew: the numbers follow."""
         self.analysis = analysis
-        layers.refresh(self.viewer.layers, analysis)
         self._tell(analysis)
 
     def take_report(self, report: Report, criterion: str) -> None:

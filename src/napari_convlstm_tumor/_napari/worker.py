@@ -70,8 +70,8 @@ def guarded(steps: Iterator[Any]) -> Generator[Any, None, Failure | None]:
     return None
 
 
-def open_steps(place: Path) -> Iterator[Step | Drawn]:
-    """A patient's images as they lie, or a saved result, with their layers."""
+def open_steps(place: Path, files: PatientFiles | None = None) -> Iterator[Step | Drawn]:
+    """A patient's images as they lie, or a saved result, with their layers. files: as for ``run_steps``."""
     from napari_convlstm_tumor import pipeline
     from napari_convlstm_tumor._napari.reader import patient_layers
 
@@ -79,7 +79,7 @@ def open_steps(place: Path) -> Iterator[Step | Drawn]:
         yield from _saved_steps(result_folder(place))
         return
     yield pipeline.Step("Reading", 0.0)
-    made, warnings = patient_layers(place)
+    made, warnings = patient_layers(place, files)
     said = " ".join(("Images shown as they lie, not yet registered.", *warnings))
     yield Drawn(pipeline.Step(said, 1.0), made)
 
@@ -140,7 +140,7 @@ def _check_clicks(clicks: Clicks | None, files: PatientFiles) -> None:
     if clicks.days != files.days:
         raise InputError(
             f"The clicks were made on visits of days {clicks.days}, but these settings use days {files.days}; "
-            "delete the points, or leave the setting 'modality' as it was."
+            "delete the points and press 'Show images' to click again, or leave days and modality as they were."
         )
 
 

@@ -96,6 +96,10 @@ class Editor:
         """Whether there is an edit to do again."""
         return bool(self._undone)
 
+    def prepare(self) -> Analysis:
+        """Measure what the first edit will need; what is known already, the forecast too, stays."""
+        return self.numbers.prepare()
+
     def paint(self, visit: int, mask: Mask, what: str = "painted") -> Analysis:
         """The mask (I, J, K) of a 0-based visit as a person left it. The same mask again is no edit."""
         if np.array_equal(np.asarray(mask) != 0, self.analysis.masks[visit] != 0):

@@ -87,6 +87,14 @@ class Numbers:
             self._take(old, *before)
             raise
 
+    def prepare(self) -> Analysis:
+        """Measure what the first correction will need; an analysis that has its lesions stays as it is."""
+        known = self.analysis
+        self._measure()
+        if known.lesions is not None:
+            self.analysis = known
+        return self.analysis
+
     def ahead(self) -> Analysis:
         """The latest analysis with its forecast."""
         if self._measured is None:

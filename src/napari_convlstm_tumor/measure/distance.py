@@ -98,9 +98,10 @@ def far_components(mask: npt.NDArray[Any], other: npt.NDArray[Any], spacing_mm: 
     box = tumor_box(found | ~elsewhere)
     labels, count = ndimage.label(found[box], _FACES_EDGES_CORNERS)
     gaps = ndimage.distance_transform_edt(elsewhere[box], sampling=tuple(spacing_mm))
-    nearest = np.asarray(ndimage.minimum(gaps, labels, index=np.arange(1, count + 1)))
+    is_far = np.arange(count + 1) > 0  # by label
+    is_far[labels[gaps <= NEW_LESION_DISTANCE_MM]] = False  # one near voxel is enough
     far = np.zeros(found.shape, dtype=bool)
-    far[box] = np.concatenate(([False], nearest > NEW_LESION_DISTANCE_MM))[labels]
+    far[box] = is_far[labels]
     return far
 
 
