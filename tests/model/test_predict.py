@@ -311,3 +311,27 @@ def test_pieces_further_apart_than_they_may_be_are_two_lesions(gap_mm: int, join
     assert bool(kept[10:].any()) == joined
     assert touching(mask, np.roll(seeds, -4, axis=0), (1.0, 1.0, 1.0)).any()  # a seed 3 mm beside it
     assert not touching(mask, np.roll(seeds, 26, axis=0), (1.0, 1.0, 1.0)).any()  # one beyond them all is too far
+
+
+def test_a_later_visit_that_is_clicked_is_also_seen_without_the_memory(tiny_model) -> None:
+    aligned = tiny_series((None, None, None))
+    first, last = (Prompt(visit, "point", np.array((11.0, 11.0, 6.0))) for visit in (1, 3))
+    work = predict.Workplace(predict.cached_model(tiny_model.model, torch.device("cpu")), torch.device("cpu"))
+
+    def seen(prompts: tuple[Prompt, ...]) -> dict[int, np.ndarray]:
+        drawn = drawing.draw_prompts(aligned, prompts)
+        window = tuple(slice(0, n) for n in aligned.grid.shape)
+        order = visit_order(3, sorted(drawn))
+        return {t: part[0] for t, part in predict._run(work, aligned, drawn, order, window, (16, 16, 16))}
+
+    calls = []
+    network = work.model.network
+    hook = network.register_forward_hook(lambda _, inputs, output: calls.append((inputs, output[0])))
+    both = seen((first, last))
+    hook.remove()
+    assert len(calls) == 4  # three visits, and the last once more
+    with_memory, alone = calls[2:]
+    assert with_memory[0][5] is not None and len(alone[0]) == 5
+    mean = torch.sigmoid(torch.cat([with_memory[1], alone[1]])[:, 0].float()).mean(0).numpy()[:24, :24, :12]
+    assert np.array_equal(both[2], mean)
+    assert np.array_equal(both[1], seen((first,))[1])
