@@ -62,16 +62,21 @@ def _pointed_at(drawn: tuple[Tensor, Tensor] | None, shape: tuple[int, ...]) -> 
 
 
 def touching(mask: Mask, seeds: Mask, spacing_mm: Sequence[float]) -> Mask:
-    """The voxels near to those lesions of ``mask`` that lie within JOIN_MM (along each axis) of ``seeds``.
-
-    Half of JOIN_MM is added to each side: pieces that far apart meet. With all of it, pieces 8 mm apart did, and
-    clicked tumors took in the scalp beyond the skull.
-    """
-    size = [2 * round(JOIN_MM / 2 / s) + 1 for s in spacing_mm]
-    wide, near = (ndimage.maximum_filter(m.astype(np.uint8), size) > 0 for m in (mask, seeds))
+    """The voxels near to those lesions of ``mask`` that lie within JOIN_MM (along each axis) of ``seeds``."""
+    wide, near = _widened(mask, spacing_mm), _widened(seeds, spacing_mm)
     labels, _ = ndimage.label(wide)
     meant = np.unique(labels[near & wide])
     return np.isin(labels, meant[meant > 0])
+
+
+def _widened(mask: Mask, spacing_mm: Sequence[float]) -> Mask:
+    """The mask and half of JOIN_MM (a voxel at least) to each side: pieces that lie within JOIN_MM meet.
+
+    With all of it, pieces 8 mm apart did, and clicked tumors took in the scalp beyond the skull.
+    """
+    size = [2 * max(1, round(JOIN_MM / 2 / s)) + 1 for s in spacing_mm]
+    widened: Mask = ndimage.maximum_filter(mask.astype(np.uint8), size) > 0
+    return widened
 
 
 def without_specks(probability: FloatVolume, spacing_mm: Sequence[float], smallest_mm3: float) -> FloatVolume:
@@ -80,8 +85,7 @@ def without_specks(probability: FloatVolume, spacing_mm: Sequence[float], smalle
     if not outlined.any():
         return probability
     box = ndimage.find_objects(outlined.astype(np.uint8))[0]
-    size = [2 * round(JOIN_MM / 2 / s) + 1 for s in spacing_mm]
-    labels, _ = ndimage.label(ndimage.maximum_filter(outlined[box], size))
+    labels, _ = ndimage.label(_widened(outlined[box], spacing_mm))
     voxels = np.bincount(labels[outlined[box]], minlength=int(labels.max()) + 1)
     specks = outlined[box] & (voxels * float(np.prod(spacing_mm)) < smallest_mm3)[labels]
     kept = probability.copy()
