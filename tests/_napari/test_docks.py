@@ -27,17 +27,22 @@ def docked(make_napari_viewer, qtbot, analysis, tmp_path):
     return viewer, widget, dock
 
 
-@pytest.mark.parametrize(("toggle", "name"), [("beside", COMPARE_NAME), ("planes", PLANES_NAME)])
+OTHER_VIEWS = pytest.mark.parametrize(("toggle", "name"), [("beside", COMPARE_NAME), ("planes", PLANES_NAME)])
+
+
+def dock_named(window, name):
+    return next(dock for dock in window.findChildren(QDockWidget) if dock.windowTitle() == name)
+
+
+@OTHER_VIEWS
 def test_other_views_stand_beside_the_canvas_as_high_as_it(docked, qtbot, toggle, name):
     """Under the list of layers, where napari puts a new dock, the picture is a strip or nothing."""
     viewer, widget, own = docked
     window = viewer.window._qt_window
     width = own.width()
     qtbot.mouseClick(getattr(widget.reading, toggle), Qt.MouseButton.LeftButton)
-    view = next(dock for dock in window.findChildren(QDockWidget) if dock.windowTitle() == name)
-    canvas = window.centralWidget()
+    view, canvas = dock_named(window, name), window.centralWidget()
     qtbot.waitUntil(lambda: view.height() > 0.9 * canvas.height(), timeout=WAIT_MS)
-    assert view.width() > 0.5 * canvas.width()
     lists = viewer.window._qt_viewer.dockLayerList
     assert lists.geometry().right() < view.geometry().left()
     assert own.width() == pytest.approx(width, abs=10)  # its tabs and numbers were cut off
@@ -46,6 +51,66 @@ def test_other_views_stand_beside_the_canvas_as_high_as_it(docked, qtbot, toggle
     qtbot.wait(100)
     assert lists.width() == pytest.approx(before, abs=10)
     assert own.width() == pytest.approx(width, abs=10)
+
+
+@OTHER_VIEWS
+@pytest.mark.parametrize("lists_shown", [True, False])
+def test_another_view_is_as_wide_as_the_canvas(docked, qtbot, toggle, name, lists_shown):
+    """Resized before Qt had laid it out it got a third of the room, or three quarters without the list of layers."""
+    viewer, widget, _ = docked
+    qt_viewer, window = viewer.window._qt_viewer, viewer.window._qt_window
+    for dock in (qt_viewer.dockLayerList, qt_viewer.dockLayerControls):
+        dock.setVisible(lists_shown)
+    qtbot.wait(100)
+    getattr(widget.reading, toggle).click()
+    qtbot.wait(300)
+    view, canvas = dock_named(window, name).width(), window.centralWidget().width()
+    assert 0.4 < view / (view + canvas) < 0.6
+    widget.reading.stop()
+
+
+def test_two_more_views_have_a_third_of_the_room_each(docked, qtbot):
+    viewer, widget, _ = docked
+    qt_viewer, window = viewer.window._qt_viewer, viewer.window._qt_window
+    for dock in (qt_viewer.dockLayerList, qt_viewer.dockLayerControls):
+        dock.hide()
+    widget.reading.beside.click()
+    widget.reading.planes.click()
+    qtbot.wait(300)
+    widths = [dock_named(window, name).width() for name in (COMPARE_NAME, PLANES_NAME)]
+    assert widths == pytest.approx([window.centralWidget().width()] * 2, rel=0.1)
+    widget.reading.stop()
+
+
+@OTHER_VIEWS
+@pytest.mark.parametrize("by", ["toggle", "x"])
+def test_a_view_closed_as_soon_as_it_is_opened(docked, qtbot, toggle, name, by):
+    """What waits for the next turn of Qt finds it gone; an error there would fail the test."""
+    viewer, widget, _ = docked
+    window = viewer.window._qt_window
+    button = getattr(widget.reading, toggle)
+    button.click()
+    if by == "toggle":
+        button.click()
+    else:
+        dock_named(window, name).destroyOnClose()
+    qtbot.wait(100)
+    assert name not in [dock.windowTitle() for dock in window.findChildren(QDockWidget)]
+    widget.reading.stop()
+
+
+def test_a_view_that_floats_can_be_closed(docked, qtbot):
+    viewer, widget, _ = docked
+    window = viewer.window._qt_window
+    widget.reading.beside.click()
+    dock_named(window, COMPARE_NAME).setFloating(True)
+    qtbot.wait(100)
+    widget.reading.planes.click()
+    qtbot.wait(100)
+    widget.reading.beside.click()
+    qtbot.wait(100)
+    assert COMPARE_NAME not in [dock.windowTitle() for dock in window.findChildren(QDockWidget)]
+    widget.reading.stop()
 
 
 def test_every_step_fits_a_narrow_dock(docked, qtbot):

@@ -13,6 +13,7 @@ from napari_convlstm_tumor._napari import layers, looks, viewer
 from napari_convlstm_tumor._napari.job import Job
 from napari_convlstm_tumor._napari.measuring import place_of
 from napari_convlstm_tumor._napari.parts import button, named, row, sentence
+from napari_convlstm_tumor._napari.turns import Turns
 from napari_convlstm_tumor._napari.worker import Failure
 
 if TYPE_CHECKING:
@@ -42,9 +43,7 @@ class ReadPanel(QWidget):
         self._ending = QTimer(self)
         self._ending.setSingleShot(True)
         self._ending.timeout.connect(self.stop)
-        self._fitting = QTimer(self)
-        self._fitting.setSingleShot(True)
-        self._fitting.timeout.connect(self._fit_planes)
+        self._turns = Turns(self)
         self._beside: LinkedView | None = None
         self._planes: OtherPlanes | None = None
         self._job: Job | None = None
@@ -219,10 +218,10 @@ class ReadPanel(QWidget):
         self._go_to_largest()
         self._planes = OtherPlanes(self._viewer)
         self._dock(self._planes, PLANES_NAME)
-        self._fitting.start(0)
+        self._turns.add(self._fit_planes)
 
     def _fit_planes(self) -> None:
-        """After Qt has given them their size."""
+        """After they have been given their size."""
         if self._planes is not None:
             self._planes.fit()
 
@@ -238,24 +237,34 @@ class ReadPanel(QWidget):
     def _dock(self, view: QWidget, name: str) -> None:
         """Beside the canvas, as high and as wide; under the list of layers a picture would be a strip."""
         self._viewer.window.add_dock_widget(view, name=name, area="left")
-        dock: Any = view
-        while not isinstance(dock, QDockWidget):  # what napari hands to a plugin is no real dock
-            dock = dock.parentWidget()
-        window = dock.window()
-        window.addDockWidget(Qt.DockWidgetArea.LeftDockWidgetArea, dock, Qt.Orientation.Horizontal)
-        window.resizeDocks([dock], [window.centralWidget().width() // 2], Qt.Orientation.Horizontal)
+        dock = _dock_of(view)
+        dock.window().addDockWidget(Qt.DockWidgetArea.LeftDockWidgetArea, dock, Qt.Orientation.Horizontal)
+        self._turns.add(self._share_room)
+
+    def _share_room(self) -> None:
+        """As wide as the canvas, each of them. In a later turn: before Qt has laid a new dock out no width is true."""
+        docks = [_dock_of(view) for view in (self._beside, self._planes) if view is not None]
+        docks = [dock for dock in docks if dock is not None]
+        if not docks:  # closed meanwhile
+            return
+        window = docks[0].parentWidget()
+        window.layout().activate()
+        widths = _left_widths(window)
+        docks = [dock for dock in docks if dock in widths]
+        room = window.centralWidget().width() + sum(widths[dock] for dock in docks)
+        _resize(window, {**widths, **dict.fromkeys(docks, room // (1 + len(docks)))})
 
     def _taken_out(self, view: LinkedView | OtherPlanes) -> None:
         """The canvas gets the room back, not the list of layers."""
         view.close_view()
-        window: Any = view.window()
-        if window is view:  # the x of its dock took it out already
+        dock = _dock_of(view)
+        if dock is None:  # its x took it out already
             return
-        left = Qt.DockWidgetArea.LeftDockWidgetArea
-        others = [dock for dock in window.findChildren(QDockWidget) if window.dockWidgetArea(dock) == left]
-        widths = {dock: dock.width() for dock in others if dock.isVisible() and not dock.isAncestorOf(view)}
+        window = dock.parentWidget()
+        widths = _left_widths(window)
+        widths.pop(dock, None)
         self._viewer.window.remove_dock_widget(view)
-        window.resizeDocks(list(widths), list(widths.values()), Qt.Orientation.Horizontal)
+        _resize(window, widths)
 
     def _flick_or_stop(self) -> None:
         if self._flickering.isActive():
@@ -283,6 +292,27 @@ class ReadPanel(QWidget):
             self._beside = self._taken_out(self._beside)
         if self._planes is not None:
             self._planes = self._taken_out(self._planes)
+
+
+def _dock_of(view: QWidget) -> Any:
+    """The dock it stands in, if any; what napari hands to a plugin is no real dock."""
+    dock: Any = view
+    while dock is not None and not isinstance(dock, QDockWidget):
+        dock = dock.parentWidget()
+    return dock
+
+
+def _left_widths(window: Any) -> dict[Any, int]:
+    """Docks to the left of the canvas and how wide they are."""
+    left = Qt.DockWidgetArea.LeftDockWidgetArea
+    docks = [dock for dock in window.findChildren(QDockWidget) if window.dockWidgetArea(dock) == left]
+    return {dock: dock.width() for dock in docks if dock.isVisible() and not dock.isFloating()}
+
+
+def _resize(window: Any, widths: dict[Any, int]) -> None:
+    """At once: Qt only notes new widths, and a layout that waits already would put them aside."""
+    window.resizeDocks(list(widths), list(widths.values()), Qt.Orientation.Horizontal)
+    window.layout().activate()
 
 
 def _ahead_steps(analysis: Analysis, days: int) -> Iterator[tuple[list[layers.LayerData], str]]:
