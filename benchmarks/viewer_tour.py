@@ -11,9 +11,10 @@ from typing import Any
 
 import napari
 import numpy as np
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
-WINDOW = (1500, 920)
+WINDOW, LIST_WIDTH = (1500, 920), 240
 PLUGIN, WIDGET = "napari-convlstm-tumor", "Tumor growth"
 # The slicing thread and the graphics card have drawn everything after this long on a machine that does nothing else.
 SETTLE_S = 1.5
@@ -84,6 +85,11 @@ def tour(viewer: Any, widget: Any, result: Path, patient: Path) -> list[tuple[st
         widget.reading.planes.click()
         viewer.window._qt_viewer.dockLayerList.setVisible(True)
         viewer.window._qt_viewer.dockLayerControls.setVisible(True)
+        settle()
+        window = viewer.window._qt_window
+        window.layout().activate()
+        window.resizeDocks([viewer.window._qt_viewer.dockLayerList], [LIST_WIDTH], Qt.Horizontal)
+        window.layout().activate()
         widget.tabs.setCurrentIndex(CORRECT)
         layer = viewer.layers["tumor"]
         viewer.scene.camera.zoom *= 2

@@ -68,6 +68,15 @@ def test_what_is_wrong_with_the_folders_is_not_said_of_an_earlier_result(tmp_pat
     assert "P-02: failed (Finding images and visits). Two visits fall on the same day" in capsys.readouterr().err
 
 
+@pytest.fixture
+def interruptible():
+    """A shell starts what runs in the background with Ctrl-C ignored: a test of it must not depend on that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_stopped_it_keeps_what_is_done_and_leaves_nothing_half_done(folder, tmp_path, monkeypatch, sent, code, jobs):
