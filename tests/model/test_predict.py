@@ -11,7 +11,7 @@ from napari_convlstm_tumor.errors import InputError, SettingsError
 from napari_convlstm_tumor.model import drawing, predict
 from napari_convlstm_tumor.model.card import save_model
 from napari_convlstm_tumor.model.device import pick_device
-from napari_convlstm_tumor.model.follow import follow, surest, touching, with_lost_rims, without_specks
+from napari_convlstm_tumor.model.follow import follow, joined_later, surest, touching, with_lost_rims, without_specks
 from napari_convlstm_tumor.model.network import GrowthNet, NetworkConfig
 from napari_convlstm_tumor.model.predict import visit_order
 from napari_convlstm_tumor.model.windows import Canvas, plan_windows, window_weight
@@ -335,3 +335,15 @@ def test_a_later_visit_that_is_clicked_is_also_seen_without_the_memory(tiny_mode
     mean = torch.sigmoid(torch.cat([with_memory[1], alone[1]])[:, 0].float()).mean(0).numpy()[:24, :24, :12]
     assert np.array_equal(both[2], mean)
     assert np.array_equal(both[1], seen((first,))[1])
+
+
+def test_a_lesion_left_out_that_the_other_grows_into_is_noticed() -> None:
+    found = np.zeros((2, 30, 10, 10), dtype=bool)
+    found[0, 2:8, 2:8, 2:8] = found[0, 20:26, 2:8, 2:8] = True  # two lesions, the first pointed at
+    found[1, 2:26, 2:8, 2:8] = True  # one
+    kept = found.copy()
+    kept[0, 15:] = False
+    assert joined_later(found, kept, (1.0, 1.0, 1.0), 150.0) == [0]
+    assert joined_later(found, kept, (1.0, 1.0, 1.0), 250.0) == []  # it has 216 mm3
+    found[1, 9:] = kept[1, 9:] = False  # they never meet
+    assert joined_later(found, kept, (1.0, 1.0, 1.0), 150.0) == []

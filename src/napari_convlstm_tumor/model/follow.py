@@ -61,6 +61,19 @@ def _pointed_at(drawn: tuple[Tensor, Tensor] | None, shape: tuple[int, ...]) -> 
     return pointed
 
 
+def joined_later(found: Mask, kept: Mask, spacing_mm: Sequence[float], smallest_mm3: float) -> list[int]:
+    """0-based visits where something was left out that lies where the lesions ``kept`` are at another visit.
+
+    found, kept: (T, I, J, K). Two tumors that grow into one, of which one was pointed at: its growth is overstated.
+    """
+    anywhere = np.zeros(found.shape[1:], dtype=bool)
+    for here, mine in zip(found, kept, strict=True):
+        anywhere |= here & mine
+    smallest = smallest_mm3 / float(np.prod(spacing_mm))
+    left_out = [np.count_nonzero(here & ~mine & anywhere) for here, mine in zip(found, kept, strict=True)]
+    return [visit for visit, voxels in enumerate(left_out) if voxels >= smallest]
+
+
 def touching(mask: Mask, seeds: Mask, spacing_mm: Sequence[float]) -> Mask:
     """The voxels near to those lesions of ``mask`` that lie within JOIN_MM (along each axis) of ``seeds``."""
     wide, near = _widened(mask, spacing_mm), _widened(seeds, spacing_mm)
