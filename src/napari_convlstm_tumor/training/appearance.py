@@ -5,7 +5,7 @@ Intensities are normalised as prepare/preprocess does: MR (raw - median) / robus
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -44,6 +44,8 @@ RIM_MM, RIM_FADES_DAYS, BLOOD_DAYS = 1.3, 150.0, 45
 # Texture is drawn in units of MR; a unit of CT is 100 HU, in which tissue differs by a tenth.
 TEXTURE_UNIT = {"ct": 0.1}
 PATCH_VOXELS = 4
+# Fast tumors and metastases: a rim no thicker than this around a dark middle, up to a cyst with hardly any.
+THIN_RIM_MM = (0.8, 3.0)
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,12 @@ def draw_look(rng: np.random.Generator, enhancing: bool | None = None) -> Look:
     )
 
 
+def with_thin_rim(look: Look, rng: np.random.Generator) -> Look:
+    """The look of a tumor that is hollow but for a thin rim."""
+    low, high = np.log(THIN_RIM_MM)
+    return replace(look, rim_mm=float(np.exp(rng.uniform(low, high))))
+
+
 def _draw_contrast(rng: np.random.Generator) -> tuple[float, float]:
     gain = float(np.exp(rng.uniform(np.log(LEAST_GAIN), np.log(MOST_GAIN))))
     return gain, float(rng.normal(0.2 * (1 - gain), 0.2))
@@ -111,15 +119,16 @@ def paint(
     """The background with the tumor of one visit painted in (I, J, K), in the contrast of the whole image."""
     solid, necrosis, oedema = look.parts[modality]
     unit = TEXTURE_UNIT.get(modality, 1.0)
+    voxel = max(1.0, min(scene.spacing_mm))  # a rim thinner than a voxel is paler, not a row of dots
     patches = _patches(texture)
     image = background
     if look.oedema_mm > 0 and scene.tissue is not None:
         image = torch.lerp(image, oedema + 0.3 * unit * texture, _oedema(level, scene, look, patches))
     uneven = (look.texture * texture + look.patchy * patches.clamp(min=-1)) * (unit * _room(solid, modality))
-    image = torch.lerp(image, solid + uneven, soft(level, 0.6))
+    image = torch.lerp(image, solid + uneven, soft(level, 0.6 * voxel))
     if look.rim_mm < 50:
         rim = look.rim_mm * (1 + 0.25 * texture.clamp(-1, 1) + 0.5 * patches.clamp(-1.2, 1.6))
-        image = torch.lerp(image, necrosis + 0.3 * unit * texture, soft(level + rim, 0.8))
+        image = torch.lerp(image, necrosis + 0.3 * unit * texture, soft(level + rim, 0.8 * voxel))
     if cavity is not None:
         image = _with_cavity(image, cavity, modality, texture, patches)
     gain, offset = look.contrast.get(modality, (1.0, 0.0))

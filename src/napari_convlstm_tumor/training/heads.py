@@ -20,6 +20,7 @@ from napari_convlstm_tumor.errors import SettingsError, TumorError
 from napari_convlstm_tumor.prepare.preprocess import align
 from napari_convlstm_tumor.settings import Settings
 from napari_convlstm_tumor.training.anatomy import Anatomy
+from napari_convlstm_tumor.training.dataset import THIN_RIM_SHARE
 from napari_convlstm_tumor.training.kept import simulated_series
 from napari_convlstm_tumor.training.own import META_FILE, OwnPatient, keep_aligned, load_kept
 from napari_convlstm_tumor.training.patients import PatientPlan
@@ -32,8 +33,8 @@ VOXEL_MM = (1.3, 2.0)
 THICK_SHARE, THICK_MM = 0.2, (3.0, 6.0)
 STRIPPED_SHARE = 0.35  # of the heads show the brain alone
 # What happens, and what a patient comes with, and how often.
-COURSE_SHARES = (("any", 0.4), ("mixed", 0.25), ("large", 0.25), ("tumor-free", 0.1))
-SEQUENCES = ((("t1c",), 0.34), (("flair",), 0.4), (("t1c", "flair"), 0.12), (("t2",), 0.08), (("t1",), 0.06))
+COURSE_SHARES = (("any", 0.36), ("mixed", 0.22), ("large", 0.24), ("tumor-free", 0.18))
+SEQUENCES = ((("t1c",), 0.36), (("flair",), 0.36), (("t1c", "flair"), 0.12), (("t2",), 0.1), (("t1",), 0.06))
 
 
 def simulated_heads(anatomies: Sequence[Anatomy], count: int, seeds: Sequence[int], cache: Path) -> list[OwnPatient]:
@@ -67,9 +68,15 @@ def _plan(brains: Sequence[Anatomy], seed: int, n: int) -> tuple[PatientPlan, in
     course = COURSE_SHARES[int(rng.choice(len(COURSE_SHARES), p=[share for _, share in COURSE_SHARES]))][0]
     visits = int(rng.integers(3, 6))
     stripped = bool(rng.random() < STRIPPED_SHARE)
-    spacing_mm = (fine, fine, through)
     return PatientPlan(
-        number, visits, course, SEQUENCES[choice][0], spacing_mm, motion=False, skull_stripped=stripped
+        seed=number,
+        visits=visits,
+        course=course,
+        modalities=SEQUENCES[choice][0],
+        spacing_mm=(fine, fine, through),
+        motion=False,
+        skull_stripped=stripped,
+        thin_rim=bool(rng.random() < THIN_RIM_SHARE),
     ), brain
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from napari_convlstm_tumor.errors import SettingsError
 from napari_convlstm_tumor.training import simulate
 from napari_convlstm_tumor.training.anatomy import AIR, HEAD_MM, Anatomy, template_brain
-from napari_convlstm_tumor.training.appearance import Cavity, draw_look
+from napari_convlstm_tumor.training.appearance import Cavity, draw_look, with_thin_rim
 from napari_convlstm_tumor.training.courses import COURSES, Growth, draw_growth
 from napari_convlstm_tumor.training.deform import push_aside, push_mm
 from napari_convlstm_tumor.training.frame import Frame, Motion, draw_motion
@@ -50,7 +50,7 @@ GIVEN_MASKS = ("none", "first", "all")
 class PatientPlan:
     """One patient: same plan, same patient. course: one of courses.COURSES. missing: share of images left out.
 
-    skull_stripped: images are 0 outside the brain, as many public sets have them.
+    skull_stripped: images are 0 outside the brain, as many public sets have them. thin_rim: a hollow tumor.
     """
 
     seed: int
@@ -62,6 +62,7 @@ class PatientPlan:
     mass_effect: bool = True
     missing: float = 0.0
     skull_stripped: bool = False
+    thin_rim: bool = False
 
     def __post_init__(self) -> None:
         unknown = [m for m in self.modalities if m not in SIMULATED_MODALITIES]
@@ -176,6 +177,7 @@ def _grown(plan: PatientPlan, brain: Anatomy, rng: np.random.Generator) -> _Head
 def _look(plan: PatientPlan, growth: Growth, rng: np.random.Generator) -> Look:
     """Small named courses enhance, and lesions that meet have no oedema, which would have met before them."""
     look = draw_look(rng, enhancing=None if plan.course in ("any", "large") else True)
+    look = with_thin_rim(look, rng) if plan.thin_rim else look
     return replace(look, oedema_mm=0.0) if growth.meeting else look
 
 

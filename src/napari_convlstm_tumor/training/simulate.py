@@ -22,7 +22,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from napari_convlstm_tumor.series import DAYS_PER_MONTH
-from napari_convlstm_tumor.training.appearance import Look, ct_scanner, draw_look, paint, scanner, target_mask
+from napari_convlstm_tumor.training.appearance import (
+    Look,
+    ct_scanner,
+    draw_look,
+    paint,
+    scanner,
+    target_mask,
+    with_thin_rim,
+)
 from napari_convlstm_tumor.training.head import head_background
 from napari_convlstm_tumor.training.scene import Scene, scene_of, smooth_noise
 
@@ -43,6 +51,7 @@ __all__ = [
     "smooth_noise",
     "target_mask",
     "warp_coordinates",
+    "with_thin_rim",
 ]
 
 # Front speed relative to white matter, from D(white)/D(grey) of 5-10 and v ~ sqrt(D); fluid stops the front.
