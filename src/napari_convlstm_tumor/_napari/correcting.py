@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from napari_convlstm_tumor.series import Prompt
 
 # A stroke is over when the brush has rested so long; strokes meanwhile are taken together.
-STROKE_RESTS_MS = 250
+STROKE_RESTS_MS = 150
 # The forecast takes seconds: it waits until the person does.
 FORECAST_WAITS_MS = 2500
 # So long the window waits for a measurement under way when the corrections go from the screen.
@@ -293,8 +293,8 @@ class CorrectPanel(QWidget):
         analysis, made = step
         self._turns.add(
             partial(layers.refresh, self._widget.viewer.layers, analysis, made),
-            partial(self._colour, analysis),
             partial(self._tell, analysis),
+            partial(self._colour, analysis),
             self._list_log,
         )
 

@@ -97,9 +97,11 @@ def far_components(mask: npt.NDArray[Any], other: npt.NDArray[Any], spacing_mm: 
         return found
     box = tumor_box(found | ~elsewhere)
     labels, count = ndimage.label(found[box], _FACES_EDGES_CORNERS)
-    gaps = ndimage.distance_transform_edt(elsewhere[box], sampling=tuple(spacing_mm))
     is_far = np.arange(count + 1) > 0  # by label
-    is_far[labels[gaps <= NEW_LESION_DISTANCE_MM]] = False  # one near voxel is enough
+    is_far[labels[~elsewhere[box]]] = False  # they overlap: no distance needed, which would be most of the time
+    if is_far.any():
+        gaps = ndimage.distance_transform_edt(elsewhere[box], sampling=tuple(spacing_mm))
+        is_far[labels[gaps <= NEW_LESION_DISTANCE_MM]] = False  # one near voxel is enough
     far = np.zeros(found.shape, dtype=bool)
     far[box] = is_far[labels]
     return far
