@@ -59,6 +59,17 @@ def test_a_stroke_reaches_table_map_and_log(widget, qtbot):
     assert widget.correcting.undo_button.isEnabled()
 
 
+def test_a_stroke_in_3d_leaves_no_speed_undefined_which_would_be_drawn_as_the_lowest(widget, qtbot):
+    widget.viewer.dims.ndisplay = 3
+    paint(widget, (1, 8, 24, 6))
+    settle(widget, qtbot)
+    growth = next(layer for layer in widget.viewer.layers if layer.name.startswith("front speed"))
+    assert np.isfinite(growth.data).all() and growth.data.any()
+    widget.viewer.dims.ndisplay = 2
+    assert np.isnan(growth.data).any()  # in the slices undefined is not drawn
+    settle(widget, qtbot)
+
+
 def test_undo_by_button_and_by_napari(widget, qtbot):
     start = np.asarray(tumor(widget).data).copy() != 0
     paint(widget, (1, 8, 24, 6))

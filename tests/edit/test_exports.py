@@ -1,6 +1,7 @@
 """What is given away: each kind of export, and the recipe that comes to the same numbers in a batch."""
 
 import csv
+import importlib.util
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,6 +14,7 @@ from conftest_edit import DAYS, ball, make_series
 from test_recompute import stroke
 
 from napari_convlstm_tumor import pipeline
+from napari_convlstm_tumor.edit import exports
 from napari_convlstm_tumor.edit.editor import Editor
 from napari_convlstm_tumor.edit.exports import can_export, export
 from napari_convlstm_tumor.errors import InputError
@@ -40,6 +42,7 @@ def edited(network_result):
         ("csv", ["HAND-02-visits.csv", "HAND-02-lesions.csv", "HAND-02-edits.csv"]),
         ("png", ["HAND-02-visits.png"]),
         ("gif", ["HAND-02-growth.gif"]),
+        ("mp4", ["HAND-02-growth.mp4"]),
     ],
 )
 def test_files_are_written_whole(edited, kind, names, tmp_path):
@@ -54,6 +57,22 @@ def test_the_film_has_a_picture_per_visit(edited, tmp_path):
     frames = film.imread(export(edited, "gif", tmp_path)[0])
     assert len(frames) == len(DAYS)
     assert all((a != b).mean() > 0.01 for a, b in pairwise(frames))
+
+
+def test_the_film_for_players_shows_every_visit_for_a_second(edited, tmp_path):
+    import imageio_ffmpeg
+
+    reader = imageio_ffmpeg.read_frames(str(export(edited, "mp4", tmp_path)[0]))
+    about, frames = next(reader), list(reader)
+    assert about["duration"] == pytest.approx(len(DAYS) * exports.SECONDS_A_VISIT, abs=0.2)
+    assert len(frames) == len(DAYS) * exports.FILM_PICTURES_A_SECOND and about["codec"] == "h264"
+
+
+def test_without_ffmpeg_the_install_line_is_said(edited, tmp_path, monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "imageio_ffmpeg" else found(name))
+    with pytest.raises(InputError, match=r"pip install 'napari-convlstm-tumor\[film\]'"):
+        export(edited, "mp4", tmp_path)
 
 
 def test_the_table_of_edits_is_the_log(edited, tmp_path):

@@ -292,7 +292,7 @@ class CorrectPanel(QWidget):
             return
         analysis, made = step
         self._turns.add(
-            partial(layers.refresh, self._widget.viewer.layers, analysis, made),
+            partial(viewer.refresh, self._widget.viewer, analysis, made),
             partial(self._tell, analysis),
             partial(self._colour, analysis),
             self._list_log,

@@ -16,6 +16,8 @@ from napari_convlstm_tumor._napari import layers
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
+    from napari_convlstm_tumor.analysis import Analysis
+
 VISIT_FONT_SIZE = 11
 OUTLINE_VOXELS = 1
 NEXT_VISIT, PREVIOUS_VISIT = "]", "["
@@ -40,6 +42,8 @@ def attach(viewer: ViewerModel) -> None:
             _prepare(layer, shown)
             _bind_keys(layer, viewer)  # the selected layer is asked first, and a mask's own [ and ] size the brush
             _go_to_tumor(viewer, layer, shown)
+            if viewer.dims.ndisplay == 3:
+                _fill(layer, 3)
             QTimer.singleShot(0, partial(_show_bars, viewer, layer))  # with the layer it would hold up the window
             layer.events.visible.connect(update)
             layer.events.name.connect(update)
@@ -66,6 +70,14 @@ def attach_current() -> None:
     viewer = napari.current_viewer()
     if viewer is not None:
         attach(viewer)
+
+
+def refresh(viewer: ViewerModel, analysis: Analysis, made: list[layers.LayerData]) -> None:
+    """The layers that follow from the masks, measured anew, as the picture needs them: flat or in depth."""
+    layers.refresh(viewer.layers, analysis, made)
+    if viewer.dims.ndisplay == 3:
+        for layer in viewer.layers:
+            _fill(layer, 3)
 
 
 def shown_by(layer: Layer | None) -> layers.Shown | None:

@@ -33,6 +33,9 @@ MANIFEST, MASKS = "manifest.csv", "masks"
 RECIPE_COMMAND = f"convlstm-tumor run {MANIFEST} --recipe {RECIPE_FILE} --out result"
 # Long enough to look at one visit, short enough to see the growth.
 SECONDS_A_VISIT = 1.0
+# Players show a picture of less than this rate badly: every visit is shown in as many equal pictures as it takes.
+FILM_PICTURES_A_SECOND = 10
+NO_FFMPEG = str(MissingDependency("MP4", "imageio-ffmpeg", "film"))
 PICTURE_INCHES, PICTURE_DPI = 4.0, 110
 # Room around the tumor in a picture, so that a reader knows where it lies.
 AROUND_MM = 35.0
@@ -43,7 +46,7 @@ def can_export(analysis: Analysis) -> dict[str, str]:
     known = analysis.source is not None and bool(analysis.source.visits)
     unknown = "" if known else "The images' files are not known: open the patient's own folder."
     no_film = "" if importlib.util.find_spec("imageio") else "It needs the package 'imageio', which napari brings."
-    no_mp4 = no_film or ("" if importlib.util.find_spec("imageio_ffmpeg") else "It needs the package 'imageio-ffmpeg'.")
+    no_mp4 = no_film or ("" if importlib.util.find_spec("imageio_ffmpeg") else NO_FFMPEG)
     return {
         "report": "", "csv": "", "nifti": "", "dicom": _no_dicom(analysis) or unknown, "png": "",
         "gif": no_film, "mp4": no_mp4, "recipe": unknown,
@@ -114,10 +117,23 @@ def _gif(editor: Editor, folder: Path) -> list[Path]:
 
 
 def _mp4(editor: Editor, folder: Path) -> list[Path]:
-    film: Any = importlib.import_module("imageio.v2")
+    film: Any = importlib.import_module("imageio_ffmpeg")
 
     path = folder / f"{editor.analysis.patient}-growth.mp4"
-    film.mimwrite(path, list(_frames(editor.analysis)), fps=1 / SECONDS_A_VISIT)
+    frames = np.repeat(_frames(editor.analysis), round(FILM_PICTURES_A_SECOND * SECONDS_A_VISIT), axis=0)
+    # libx264 takes sides of even length: an odd row or column is left out
+    frames = np.ascontiguousarray(frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2])
+
+    def write(part: Path) -> None:
+        size = frames.shape[2], frames.shape[1]
+        named = ["-f", "mp4"]  # the name of a part does not end in .mp4
+        writer = film.write_frames(str(part), size, fps=FILM_PICTURES_A_SECOND, macro_block_size=2, output_params=named)
+        writer.send(None)
+        for frame in frames:
+            writer.send(frame)
+        writer.close()
+
+    _replace(path, write)
     return [path]
 
 
