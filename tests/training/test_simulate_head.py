@@ -1,12 +1,21 @@
 """The head around the tumor and what looks like tumor: in the background, the same for all modalities, in no mask."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from napari_convlstm_tumor.training import simulate
 from napari_convlstm_tumor.training.anatomy import AIR
-from napari_convlstm_tumor.training.appearance import Cavity, Look, ct_scanner, draw_look
+from napari_convlstm_tumor.training.appearance import (
+    THIN_RIM_MM,
+    Cavity,
+    Look,
+    ct_scanner,
+    draw_look,
+    with_thin_rim,
+)
 from napari_convlstm_tumor.training.deform import LARGEST_PUSH_MM, push_aside, push_mm
 from napari_convlstm_tumor.training.head import CT_AIR, clutter_of
 from napari_convlstm_tumor.training.scene import Scene
@@ -100,6 +109,20 @@ def test_a_ring_has_a_dark_middle_that_belongs_to_the_mask():
     painted = simulate.paint(flat, level, scene, look, "t1c", flat)
     assert painted[level < -8].mean() == pytest.approx(-1.0, abs=0.05)
     assert simulate.target_mask(level, scene, look, ("t1c",))[level < -8].all()
+
+
+def test_a_thin_rim_surrounds_a_hollow_tumor_and_fades_on_coarse_voxels():
+    look = with_thin_rim(plain_look(), np.random.default_rng(0))
+    assert THIN_RIM_MM[0] <= look.rim_mm <= THIN_RIM_MM[1]
+    brightest = []
+    for spacing in (1.0, 4.0):
+        level = spacing * distance_from((32, 32, 24)) - 16
+        scene = dataclasses.replace(head(level[None] + 16), spacing_mm=(spacing,) * 3)
+        flat = torch.zeros(SHAPE)
+        painted = simulate.paint(flat, level, scene, look, "t1c", flat)
+        assert painted[level < -10].mean() == pytest.approx(-1.0, abs=0.1)
+        brightest.append(painted.max().item())
+    assert 0.1 < brightest[1] < 0.8 * brightest[0]
 
 
 def test_a_cavity_is_fluid_and_its_rim_fades():
