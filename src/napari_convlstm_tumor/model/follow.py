@@ -15,6 +15,9 @@ from napari_convlstm_tumor.series import AlignedSeries, FloatVolume
 Mask = npt.NDArray[np.bool_]
 # Pieces of one lesion, and a lesion before and after registration, lie within this of each other.
 JOIN_MM = 4.0
+# What the network outlines at a visit that nobody pointed at is no lesion below this (a sphere of 4 mm): where a tumor
+# vanished, specks of 10 to 20 mm3 were left of it (benchmarks/development_set.py).
+SMALLEST_OUTLINED_MM3 = 30.0
 CLICK_REACH = 0.3  # of the near map: within 6 mm of a click
 # Of the places found without a prompt those count of which the wide looks were on average so sure, and at least this
 # share as sure as of the surest. Chosen on 48 of the images that evaluate scores (docs/accuracy.md says so).

@@ -17,20 +17,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from napari_convlstm_tumor.errors import InputError
 from napari_convlstm_tumor.model import looks
 from napari_convlstm_tumor.model import prompts as channels
 from napari_convlstm_tumor.model.card import Model
+from napari_convlstm_tumor.model.cautions import Doubts, cautions, refuse_blind_run
 from napari_convlstm_tumor.model.device import Workplace, cached_model, pick_device
 from napari_convlstm_tumor.model.drawing import (
     box_as_mask,
-    closed,
     draw_prompts,
     from_corner,
     is_prompted,
     prompted_bounds,
 )
 from napari_convlstm_tumor.model.follow import (
+    SMALLEST_OUTLINED_MM3,
     follow,
     joined_later,
     places_found,
@@ -45,17 +45,12 @@ from napari_convlstm_tumor.model.network import (
     total_stride,
 )
 from napari_convlstm_tumor.model.windows import Box, Canvas, body_box, plan_windows, window_weight
-from napari_convlstm_tumor.series import DAYS_PER_MONTH, FED, AlignedSeries, FloatVolume, Look, Prediction, Prompt
+from napari_convlstm_tumor.series import DAYS_PER_MONTH, AlignedSeries, FloatVolume, Look, Prediction, Prompt
 from napari_convlstm_tumor.settings import Settings
 
 # Without a prompt, something smaller than this is not taken for a lesion, and at most so many are.
 SMALLEST_FOUND_MM3 = 150.0
 MOST_FOUND = 4
-# What the network outlines at a visit that nobody pointed at is no lesion below this (a sphere of 4 mm): where a tumor
-# vanished, specks of 10 to 20 mm3 were left of it (benchmarks/development_set.py).
-SMALLEST_OUTLINED_MM3 = 30.0
-# A given mask that grows by more than this when its holes are filled is another kind of outline than the network's.
-HOLES = 1.1
 # As much of a lesion that nobody pointed at, where one that was pointed at reaches at another visit, is told of.
 SMALLEST_JOINED_MM3 = 150.0
 # Of the network's correction to the mean speed of the front so much is believed. The mean of two forecasts is often
@@ -82,18 +77,19 @@ def segment(
     device = pick_device(settings.device)
     model = model or cached_model(settings.model, device)
     work = Workplace(model, device)
-    _refuse_blind_run(model, aligned, prompts)
+    refuse_blind_run(model, aligned, prompts)
     if is_prompted(aligned, prompts):
         answer = yield from _prompted(work, aligned, prompts, 0.0, 1.0)
     else:
         answer = yield from _automatic(work, aligned)
     outlined = [bool((frame >= 0.5).any()) for frame in answer.probability]
     probability = _cleaned(answer.probability, aligned, prompts)
-    specks = [visit for visit, frame in enumerate(probability) if outlined[visit] and not (frame >= 0.5).any()]
+    specks = (visit for visit, frame in enumerate(probability) if outlined[visit] and not (frame >= 0.5).any())
+    doubts = Doubts(answer.lost, answer.joined, tuple(specks))
     for visit, mask in enumerate(aligned.masks):
         if mask is not None:
             probability[visit] = mask
-    warnings = (*_cautions(model, aligned, prompts, answer, specks), *work.notes)
+    warnings = (*cautions(model, aligned, prompts, doubts), *work.notes)
     return Prediction(
         probability,
         aligned.days,
@@ -375,64 +371,3 @@ def _visit_input(
     padded = (F.pad(images[None], pad, mode="replicate"), F.pad(alike[None], pad), F.pad(prompt[None], pad))
     on_device = [x.to(device) for x in padded]
     return on_device[0], on_device[1], on_device[2]
-
-
-def _refuse_blind_run(model: Model, aligned: AlignedSeries, prompts: tuple[Prompt, ...]) -> None:
-    """Without any prompt the network works only on the kinds of image its card names, at every visit."""
-    if is_prompted(aligned, prompts):
-        return
-    automatic = model.card.get("automatic", [])
-    for visit, present in enumerate(aligned.present):
-        kinds = [m for m, there in zip(aligned.modalities, present, strict=True) if there]
-        if not any(m in automatic for m in kinds):
-            raise InputError(
-                f"The network {model.name} cannot find a tumor by itself on {', '.join(kinds)} (visit {visit + 1}; "
-                f"it can on {', '.join(automatic) or 'nothing'}). Click the tumor in the viewer, or give --prompts "
-                "with a point or a box, or a mask at one visit."
-            )
-
-
-def _cautions(
-    model: Model, aligned: AlignedSeries, prompts: tuple[Prompt, ...], answer: _Answer, specks: Sequence[int]
-) -> tuple[str, ...]:
-    """What a person must know about this answer."""
-    found = [
-        "Volumes and growth come from the network's outlines, which are often wrong by a third and more "
-        "(docs/accuracy.md): look at the outlines before using the numbers."
-    ]
-    if model.card.get("fed") != FED:
-        found.append(
-            f"The network {model.name} was trained on images normalised in another way than this version does: its "
-            "outlines are worse than it can do. Train it on with this version (docs/training.md)."
-        )
-    if not is_prompted(aligned, prompts):
-        found.append(
-            "Outlined without a prompt: this automatic mode is not reliable yet. Click the tumor and run again, "
-            "or check every outline by eye."
-        )
-    for visit in sorted({p.visit for p in prompts if aligned.masks[p.visit - 1] is not None}):
-        found.append(f"The prompts at visit {visit} changed nothing there: it has a mask, which stands as it is.")
-    for visit, mask in enumerate(aligned.masks):
-        whole = 0 if mask is None else np.count_nonzero(closed(mask, aligned.grid.spacing_mm))
-        if mask is not None and whole > HOLES * np.count_nonzero(mask):
-            found.append(
-                f"The mask given at visit {visit + 1} leaves out what its rim encloses; the network's outlines take it "
-                "in. Do not compare their volumes: fill the holes of the mask, or give masks at every visit."
-            )
-    for visit in answer.joined if is_prompted(aligned, prompts) else ():
-        found.append(
-            f"At visit {visit + 1} the network also outlined something that nobody pointed at, where the lesion "
-            "reaches at another visit. If it is tumor, click it too: else the growth is overstated."
-        )
-    for visit in answer.lost:
-        found.append(
-            f"At visit {visit + 1} the network outlined something, but nothing that continues the lesion pointed at: "
-            "it was left out. Click the tumor at that visit if it is still there."
-        )
-    for visit in specks:
-        if aligned.masks[visit] is None:
-            found.append(
-                f"At visit {visit + 1} the network outlined only specks below {SMALLEST_OUTLINED_MM3:.0f} mm3, which "
-                "are left out: look whether the tumor is gone, and click it if it is not."
-            )
-    return tuple(found)

@@ -1,0 +1,85 @@
+"""What the network refuses, and what a person must know about its answer: sentences, no pixels are changed here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_convlstm_tumor.errors import InputError
+from napari_convlstm_tumor.model.card import Model
+from napari_convlstm_tumor.model.drawing import closed, is_prompted
+from napari_convlstm_tumor.model.follow import SMALLEST_OUTLINED_MM3
+from napari_convlstm_tumor.series import FED, AlignedSeries, Prompt
+
+# A given mask that grows by more than this when its holes are filled is another kind of outline than the network's.
+HOLES = 1.1
+
+
+@dataclass(frozen=True)
+class Doubts:
+    """0-based visits of one answer. lost: something was outlined, but nothing that continues the lesion. joined:
+    something was left out that lies where the lesion is at another visit. specks: only specks were outlined."""
+
+    lost: tuple[int, ...] = ()
+    joined: tuple[int, ...] = ()
+    specks: tuple[int, ...] = ()
+
+
+def refuse_blind_run(model: Model, aligned: AlignedSeries, prompts: tuple[Prompt, ...]) -> None:
+    """Without any prompt the network works only on the kinds of image its card names, at every visit."""
+    if is_prompted(aligned, prompts):
+        return
+    automatic = model.card.get("automatic", [])
+    for visit, present in enumerate(aligned.present):
+        kinds = [m for m, there in zip(aligned.modalities, present, strict=True) if there]
+        if not any(m in automatic for m in kinds):
+            raise InputError(
+                f"The network {model.name} cannot find a tumor by itself on {', '.join(kinds)} (visit {visit + 1}; "
+                f"it can on {', '.join(automatic) or 'nothing'}). Click the tumor in the viewer, or give --prompts "
+                "with a point or a box, or a mask at one visit."
+            )
+
+
+def cautions(model: Model, aligned: AlignedSeries, prompts: tuple[Prompt, ...], doubts: Doubts) -> tuple[str, ...]:
+    """What a person must know about this answer."""
+    found = [
+        "Volumes and growth come from the network's outlines, which are often wrong by a third and more "
+        "(docs/accuracy.md): look at the outlines before using the numbers."
+    ]
+    if model.card.get("fed") != FED:
+        found.append(
+            f"The network {model.name} was trained on images normalised in another way than this version does: its "
+            "outlines are worse than it can do. Train it on with this version (docs/training.md)."
+        )
+    if not is_prompted(aligned, prompts):
+        found.append(
+            "Outlined without a prompt: this automatic mode is not reliable yet. Click the tumor and run again, "
+            "or check every outline by eye."
+        )
+    for visit in sorted({p.visit for p in prompts if aligned.masks[p.visit - 1] is not None}):
+        found.append(f"The prompts at visit {visit} changed nothing there: it has a mask, which stands as it is.")
+    for visit, mask in enumerate(aligned.masks):
+        whole = 0 if mask is None else np.count_nonzero(closed(mask, aligned.grid.spacing_mm))
+        if mask is not None and whole > HOLES * np.count_nonzero(mask):
+            found.append(
+                f"The mask given at visit {visit + 1} leaves out what its rim encloses; the network's outlines take it "
+                "in. Do not compare their volumes: fill the holes of the mask, or give masks at every visit."
+            )
+    for visit in doubts.joined if is_prompted(aligned, prompts) else ():
+        found.append(
+            f"At visit {visit + 1} the network also outlined something that nobody pointed at, where the lesion "
+            "reaches at another visit. If it is tumor, click it too: else the growth is overstated."
+        )
+    for visit in doubts.lost:
+        found.append(
+            f"At visit {visit + 1} the network outlined something, but nothing that continues the lesion pointed at: "
+            "it was left out. Click the tumor at that visit if it is still there."
+        )
+    for visit in doubts.specks:
+        if aligned.masks[visit] is None:
+            found.append(
+                f"At visit {visit + 1} the network outlined only specks below {SMALLEST_OUTLINED_MM3:.0f} mm3, which "
+                "are left out: look whether the tumor is gone, and click it if it is not."
+            )
+    return tuple(found)
