@@ -330,8 +330,7 @@ class CorrectPanel(QWidget):
         ids = layers.to_display(layers.lesion_ids(analysis), analysis.grid)
         for visit, now in enumerate(ids):
             drawn = self._layer.data[visit]
-            as_measured = np.array_equal(drawn != 0, self._seen[visit])
-            if (always or as_measured) and not np.array_equal(drawn, now):
+            if not np.array_equal(drawn, now) and (always or np.array_equal(drawn != 0, self._seen[visit])):
                 drawn[...] = now
                 self._seen[visit] = now != 0
         self._layer.metadata[layers.CHECKSUM_KEY] = layers.checksum(self._layer.data)
