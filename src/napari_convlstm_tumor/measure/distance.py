@@ -141,5 +141,6 @@ def _distance_to(target: BoolVolume, spacing_mm: Sequence[float]) -> FloatVolume
     safe = np.where(target, 1.0, mm)
     indices = np.ogrid[tuple(slice(n) for n in target.shape)]
     for found, here, spacing in zip(nearest, indices, spacing_mm, strict=True):
-        half_gap += (np.abs(found - here) * spacing / safe) ** 3 * (spacing / 2)
+        cosine = np.abs(found - here) * spacing / safe
+        half_gap += cosine * cosine * cosine * (spacing / 2)  # a power takes half of the time of the whole distance
     return np.asarray(mm - half_gap, dtype=np.float32)
