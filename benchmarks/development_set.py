@@ -20,8 +20,6 @@ import numpy as np
 from napari_convlstm_tumor.settings import Settings
 from napari_convlstm_tumor.training import methods, testsets
 from napari_convlstm_tumor.training.anatomy import real_brains
-from napari_convlstm_tumor.training.kept import simulated_series
-from napari_convlstm_tumor.training.patients import PatientPlan
 from napari_convlstm_tumor.training.scores import dice
 from napari_convlstm_tumor.training.testsets import Case
 
@@ -31,10 +29,7 @@ BRAIN_SEEDS = {"any": 21_000, "large": 22_000, "tumor-free": 23_000}
 
 def cases(data: Path, heads: int, brains: int, keep: Path) -> Iterator[Case]:
     """The heads, then the brains of each kind, FLAIR before T1c."""
-    for seed in range(FIRST_HEAD_SEED, FIRST_HEAD_SEED + heads):
-        modality = ("t1c", "flair")[seed % 2]
-        plan = PatientPlan(seed, 4, "any", (modality,), testsets.SIMULATED_MM, motion=False)
-        yield testsets.simulated_case(f"head {modality}", simulated_series(plan, None, keep))
+    yield from testsets.head_cases("head", FIRST_HEAD_SEED, heads, keep)
     anatomies = list(real_brains(data / "brains"))
     for modality in ("flair", "t1c"):
         for course, first in BRAIN_SEEDS.items():

@@ -12,20 +12,16 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
-from napari_convlstm_tumor.io.discover import find_patient
-from napari_convlstm_tumor.io.read import read_series
-from napari_convlstm_tumor.prepare.native import to_native
-from napari_convlstm_tumor.prepare.preprocess import align
 from napari_convlstm_tumor.settings import Settings
 from napari_convlstm_tumor.training import methods
 from napari_convlstm_tumor.training.scores import dice
-from napari_convlstm_tumor.training.testsets import CLICK, NO_PROMPT, Case, click, result_of
-from napari_convlstm_tumor.volume import Volume
+from napari_convlstm_tumor.training.testsets import CLICK, NO_PROMPT, Case, one_visit_case
 
 PATIENTS = {"TCGA-FG-6692": "OtherEXampleFromTCIA", "TCGA-DU-7294": "TCGA-DU-7294"}
 FILES = {"t1": "t1", "t1c": "t1c", "t2": "t2", "flair": "fla"}
@@ -35,27 +31,17 @@ WHOLE = ("FLAIR", "T2")
 
 
 def case_of(images: dict[str, Path], reference: Path, whole: bool) -> Case:
-    """One visit with these images, scored on their own voxels."""
+    """One visit with these images, scored on the reference's voxels; without a prompt and with a click."""
     with tempfile.TemporaryDirectory() as scratch:
         visit = Path(scratch) / "patient" / "day-000"
         visit.mkdir(parents=True)
         for kind, path in images.items():
             (visit / f"{kind}.nii.gz").symlink_to(path.resolve())
-        series = read_series(find_patient(visit.parent), Settings())
-        aligned = result_of(align(series, Settings()))
-    labels = np.asarray(nib.load(reference).dataobj)
-    truth = (labels > 0 if whole else np.isin(labels, CORE_LABELS)).astype(np.uint8)
-    grid = series.visits[0].images[next(iter(images))].grid
-    return Case(
-        set="",
-        patient="",
-        aligned=aligned,
-        truths=(truth,),
-        spacing_mm=(grid.spacing_mm,),
-        scored_mask=lambda mask, visit: to_native(mask, aligned, visit, grid),
-        shown={NO_PROMPT: ((None,), ()), CLICK: ((None,), (click(Volume(truth, grid), 1),))},
-        scored=(0,),
-    )
+        labels = np.asarray(nib.load(reference).dataobj)
+        truth = (labels > 0 if whole else np.isin(labels, CORE_LABELS)).astype(np.uint8)
+        nib.save(nib.Nifti1Image(truth, nib.load(next(iter(images.values()))).affine), visit / "mask.nii.gz")
+        case = one_visit_case(visit.parent, "", Settings())
+    return replace(case, shown={NO_PROMPT: ((None,), ()), CLICK: case.shown[CLICK]})
 
 
 def main() -> None:

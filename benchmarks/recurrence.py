@@ -25,7 +25,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -269,9 +268,9 @@ def over_visits(visits: int, checkpoint: bool | None) -> float:
     return growth_mib(work)
 
 
-def in_fresh_process(*arguments: str, environment: Mapping[str, str] = MappingProxyType({})) -> float:
+def in_fresh_process(*arguments: str, environment: Mapping[str, str] | None = None) -> float:
     """MiB, from this script started again."""
-    command, around = [sys.executable, __file__, *arguments], {**os.environ, **environment}
+    command, around = [sys.executable, __file__, *arguments], {**os.environ, **(environment or {})}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=around)
     return float(done.stdout.split()[-1])
 
@@ -301,7 +300,7 @@ def memory_table(device: str) -> None:
     for name, counts in rows.items():
         for visits in counts:
             asked = ("--visits", name, str(visits), "--device", device)
-            peaks = [in_fresh_process(*asked, environment=around) for around in ({}, GIVES_BACK)]
+            peaks = [in_fresh_process(*asked, environment=around) for around in (None, GIVES_BACK)]
             print(f"| {name} | {visits} | {peaks[0]:.0f} | {peaks[1]:.0f} |", flush=True)
 
 

@@ -45,11 +45,11 @@ def can_export(analysis: Analysis) -> dict[str, str]:
     """Kind of export -> why it cannot be made of this analysis; an empty string where it can."""
     known = analysis.source is not None and bool(analysis.source.visits)
     unknown = "" if known else "The images' files are not known: open the patient's own folder."
-    no_film = "" if importlib.util.find_spec("imageio") else "It needs the package 'imageio', which napari brings."
-    no_mp4 = no_film or ("" if importlib.util.find_spec("imageio_ffmpeg") else NO_FFMPEG)
+    no_gif = "" if importlib.util.find_spec("imageio") else "It needs the package 'imageio', which napari brings."
+    no_mp4 = "" if importlib.util.find_spec("imageio_ffmpeg") else NO_FFMPEG
     return {
         "report": "", "csv": "", "nifti": "", "dicom": _no_dicom(analysis) or unknown, "png": "",
-        "gif": no_film, "mp4": no_mp4, "recipe": unknown,
+        "gif": no_gif, "mp4": no_mp4, "recipe": unknown,
     }  # fmt: skip
 
 

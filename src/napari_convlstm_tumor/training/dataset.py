@@ -34,7 +34,7 @@ from napari_convlstm_tumor.training.simulate import Scene
 FIELD_SIZE = 128
 # A crop lies this far off the lesion: the reader of a prompt looks at the lesion, not at its exact middle.
 JITTER_VOXELS = 6.0
-# Of the simulated tumors have a thin rim around a dark middle: without them real ones on T1c were missed.
+# So many of the simulated tumors are hollow but for a thin rim: real ones were missed on T1c.
 THIN_RIM_SHARE = 0.35
 # On CT tissues differ less, in units of the network, than on MR.
 CT_PATCHES = 0.3

@@ -186,13 +186,18 @@ def _pair_case(series: Series, aligned: AlignedSeries) -> Case:
 
 
 def _simulated(sources: Sources) -> Iterator[Case]:
-    for seed in range(FIRST_SIMULATED_SEED, FIRST_SIMULATED_SEED + sources.patients):
+    yield from head_cases("simulated", FIRST_SIMULATED_SEED, sources.patients, sources.cache)
+
+
+def head_cases(name: str, first_seed: int, patients: int, cache: Path | None) -> Iterator[Case]:
+    """Simulated heads with 4 visits, of consecutive seeds, T1c and FLAIR in turn; the set is ``name`` and the kind."""
+    for seed in range(first_seed, first_seed + patients):
         modality = ("t1c", "flair")[seed % 2]
         plan = PatientPlan(seed, 4, "any", (modality,), SIMULATED_MM, motion=False)
-        yield simulated_case(f"simulated {modality}", simulated_series(plan, None, sources.cache))
+        yield _simulated_case(f"{name} {modality}", simulated_series(plan, None, cache))
 
 
-def simulated_case(name: str, series: Series) -> Case:
+def _simulated_case(name: str, series: Series) -> Case:
     """A simulated head: nothing, a click in every lesion at visit 1, or at every visit; scored from visit 2 on."""
     aligned = result_of(align(series, Settings(register=False)))
     truths = tuple(m for m in aligned.masks if m is not None)
