@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_convlstm_tumor.model import fused
-from napari_convlstm_tumor.model.convlstm import ConvRecurrent
+from napari_convlstm_tumor.model.convlstm import VISITS_A_CHECKPOINT, ConvRecurrent
 
 CONVOLUTIONS = {2: (nn.Conv2d, F.conv2d), 3: (nn.Conv3d, F.conv3d)}
 KIB_A_MIB = 1024
@@ -254,14 +254,20 @@ def over_visits(visits: int, checkpoint: bool | None) -> float:
     """MiB for one series of the 3-D case: streaming (None), or training with or without checkpoints."""
     case = CASES["3-D forward"]
     stack = ConvRecurrent(case.channels, (case.hidden,), checkpoint=bool(checkpoint))
+    at_once = VISITS_A_CHECKPOINT if checkpoint else 1
     x = torch.randn(1, case.channels, *case.space)
 
     def work() -> None:
-        states, total = None, torch.zeros(())
+        states = memory = None
+        total = torch.zeros(())
         with torch.set_grad_enabled(checkpoint is not None):
-            for _ in range(visits):
-                output, states = stack.step(x, states)
-                total = total + output.mean()
+            for first in range(0, visits, at_once):
+                if checkpoint:
+                    series = x[None].expand(1, min(at_once, visits - first), *x.shape[1:])
+                    output, memory = stack(series, memory=memory)
+                else:
+                    output, states = stack.step(x, states)
+                total = total + output.sum()
         if checkpoint is not None:
             total.backward()
 

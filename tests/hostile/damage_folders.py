@@ -83,6 +83,13 @@ def loop(patient):
     (patient / "day-040" / "again").symlink_to(patient, target_is_directory=True)
 
 
+def visit_elsewhere(patient):
+    other = patient.parent / "another"
+    other.mkdir()
+    (patient / "day-040").rename(other / "day-040")
+    (patient / "day-040").symlink_to(other / "day-040")
+
+
 def broken_link(patient):
     second(patient).unlink()
     second(patient).symlink_to(patient / "gone.nii.gz")
@@ -239,6 +246,7 @@ FOLDERS = [
     ("a date and a day", rename("day-040", "2019-03-01"), "refused", "some a day number"),
     ("a link back to the patient", loop, "read", ""),
     ("a link to the folder around the patient", lambda p: (p / "all").symlink_to(p.parent), "told", "is a link"),
+    ("a visit that is a link to another patient's", visit_elsewhere, "told", "outside the patient's"),
     ("a link to nothing", broken_link, "refused", "does not exist"),
     ("a link to itself", link_to_itself, "refused", "does not exist"),
     ("a link to /dev/zero", device, "refused", "does not exist"),

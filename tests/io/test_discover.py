@@ -235,8 +235,10 @@ def test_a_visit_that_is_a_link_to_another_patients_is_told_and_that_patient_kee
     assert [v.day for v in first.visits] == [0, 9]
     said = "'day-30' is a link to a folder that is read at its own place: its images are missing here."
     assert first.warnings == (said,)
-    assert [v.day for v in second.visits] == [0, 9, 20] and not second.warnings
-    assert [v.day for v in find_patient(tmp_path / "A").visits] == [0, 9, 30]  # alone, nobody else has it
+    outside = "'{}' is a link to a folder outside the patient's: make sure that its images are this patient's."
+    assert [v.day for v in second.visits] == [0, 9, 20] and second.warnings == (outside.format("day-20"),)
+    alone = find_patient(tmp_path / "A")  # nobody else has it, so it is read
+    assert [v.day for v in alone.visits] == [0, 9, 30] and alone.warnings == (outside.format("day-30"),)
 
 
 def test_a_link_to_a_folder_around_the_patient_brings_no_other_patient(tmp_path: Path) -> None:

@@ -169,10 +169,11 @@ def test_checkpointing_changes_no_number(cell):
     plain = ConvRecurrent(2, (4, 3), cell, dimensions=2)
     saving = ConvRecurrent(2, (4, 3), cell, dimensions=2, checkpoint=True)
     saving.load_state_dict(copy.deepcopy(plain.state_dict()))
-    x, days = torch.randn(2, 4, 2, 9, 8), torch.tensor([[0.0, 30, 31, 200]] * 2)
-    present = torch.tensor([[True, False, True, True], [True] * 4])
+    x, days = torch.randn(2, 5, 2, 9, 8), torch.tensor([[0.0, 30, 31, 200, 290]] * 2)
+    present = torch.tensor([[True, False, True, True, True], [True] * 5])
     for stack in (plain, saving):
         output, memory = stack(x, days, present=present)
-        (output.square().sum() + memory.states[0][0].sum()).backward()
+        after, _ = stack.step(x[:, 0], memory.states, torch.tensor([60.0, 60.0]))
+        (output.square().sum() + memory.states[0][0].sum() + after.square().sum()).backward()
     for a, b in zip(plain.parameters(), saving.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad)

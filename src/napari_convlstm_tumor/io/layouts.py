@@ -90,7 +90,7 @@ def collect(folder: Folder, draft: Draft) -> None:
     for here, place in places(folder, draft.patient):
         for name, reason in here.left_out:
             draft.leave_out(name, reason)
-        _tell_lost(here, folder, draft)
+        _tell_doubtful(here, folder, draft)
         for name in here.volumes:
             _put(here, place, name, draft, visits)
     nowhere = visits.get(("", None))
@@ -106,14 +106,18 @@ def collect(folder: Folder, draft: Draft) -> None:
     _bids(folder, draft)
 
 
-def _tell_lost(here: Folder, patient: Folder, draft: Draft) -> None:
-    """A visit that is there by its name and cannot be had must not be missing in silence."""
+def _tell_doubtful(here: Folder, patient: Folder, draft: Draft) -> None:
+    """A visit that is there by its name and cannot be had, or may be another patient's, is not so in silence."""
     if any(reason == UNREADABLE for _, reason in here.left_out):
         draft.warn(f"The folder '{draft.shown(here.name)}' cannot be read: its images are missing here.")
-    if here.linked and not here.path.resolve().is_relative_to(patient.path.resolve()):
+    if not (here.linked or here.path.is_symlink()) or here.path.resolve().is_relative_to(patient.path.resolve()):
+        return
+    shown = draft.shown(here.name)
+    if here.linked:
+        draft.warn(f"'{shown}' is a link to a folder that is read at its own place: its images are missing here.")
+    else:
         draft.warn(
-            f"'{draft.shown(here.name)}' is a link to a folder that is read at its own place: its images are missing "
-            "here."
+            f"'{shown}' is a link to a folder outside the patient's: make sure that its images are this patient's."
         )
 
 

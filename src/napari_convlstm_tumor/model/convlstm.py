@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,11 @@ CELLS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
+# Fewest MiB for 16 visits of 16 channels: 464 at one, 400 at two, 440 at three (docs/performance.md).
+VISITS_A_CHECKPOINT = 2
+Worked = TypeVar("Worked")
+
+
 class Memory(NamedTuple):
     """What a stack takes on to its next piece: each sample as it was after the last visit that was present."""
 
@@ -75,8 +80,8 @@ class ConvRecurrent(nn.Module):
     ) -> None:
         """hidden: channels of each layer; options go to the cell (peephole, inner, slots).
 
-        checkpoint: with gradients, keep what goes into and out of each visit and work out the rest again in the
-        backward pass: a third more time for a fraction of the memory (docs/performance.md).
+        checkpoint: with gradients, keep what goes into each ``step``, or into every second visit of a series, and work
+        out the rest again in the backward pass: a third more time for a fraction of the memory (docs/performance.md).
 
         Raises SettingsError for an unknown cell, an empty stack, or sizes that no cell can have.
         """
@@ -96,12 +101,14 @@ class ConvRecurrent(nn.Module):
         self, x: Tensor, states: Sequence[State] | None = None, gap_days: Tensor | None = None
     ) -> tuple[Tensor, tuple[State, ...]]:
         """One visit through the stack: x (B, C, *space), gap_days (B,) >= 0 since the visit before."""
-        if self.checkpoint and torch.is_grad_enabled():
-            done: tuple[Tensor, tuple[State, ...]] = work_out_again(
-                self._layers, x, states, gap_days, use_reentrant=False, preserve_rng_state=False
-            )
-            return done
-        return self._layers(x, states, gap_days)
+        return self._run(self._layers, x, states, gap_days)
+
+    def _run(self, work: Callable[..., Worked], *arguments: Any) -> Worked:
+        """``work`` done now, and with checkpoints once more in the backward pass."""
+        if not (self.checkpoint and torch.is_grad_enabled()):
+            return work(*arguments)
+        done: Worked = work_out_again(work, *arguments, use_reentrant=False, preserve_rng_state=False)
+        return done
 
     def _layers(
         self, x: Tensor, states: Sequence[State] | None, gap_days: Tensor | None
@@ -131,10 +138,21 @@ class ConvRecurrent(nn.Module):
         memory = self.start(x[:, 0]) if memory is None else memory
         memory = memory._replace(day=_day_before(x, days, memory))
         outputs: list[Tensor] = []
-        for t in range(x.shape[1]):
+        for first in range(0, x.shape[1], VISITS_A_CHECKPOINT):
+            piece = range(first, min(first + VISITS_A_CHECKPOINT, x.shape[1]))
+            new, memory = self._run(self._piece, piece, x, days, memory, present)
+            outputs += new
+        return _over_visits(outputs), memory
+
+    def _piece(
+        self, visits: Sequence[int], x: Tensor, days: Tensor | None, memory: Memory, present: Tensor
+    ) -> tuple[list[Tensor], Memory]:
+        """The outputs of some visits of the sequence, and the memory after them."""
+        outputs = []
+        for t in visits:
             memory = self._visit(x[:, t], None if days is None else days[:, t], memory, present[:, t])
             outputs.append(memory.output)
-        return _over_visits(outputs), memory
+        return outputs, memory
 
     def _visit(self, x: Tensor, day: Tensor | None, memory: Memory, present: Tensor) -> Memory:
         """The memory after one visit; only the samples that are present go through the cells."""
@@ -147,7 +165,7 @@ class ConvRecurrent(nn.Module):
             part = self._visit(x[rows], None if day is None else day[rows], _take(memory, rows), present[rows])
             return _put(memory, rows, part)
         gap = None if day is None or memory.day is None else day - memory.day
-        output, states = self.step(x, memory.states, gap)
+        output, states = self._layers(x, memory.states, gap)
         return Memory(states, output, day)
 
 
