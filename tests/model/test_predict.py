@@ -234,10 +234,21 @@ def test_places_that_the_wide_look_was_less_sure_of_are_left_out() -> None:
     for n, sure in enumerate((0.8, 0.9, 0.5)):
         outlines[n][:, 2 * n : 2 * n + 2] = True
         wide[outlines[n]] = sure
-    assert surest(outlines, wide) == [0, 1]  # 0.5 is less than 0.65 of 0.9; the last outlines nothing
-    assert surest(outlines[2:], wide) == [0]  # alone it is the surest
-    assert surest(outlines[3:], wide) == [] == surest([], wide)
-    assert surest(outlines[:1], wide / 10) == []  # no wide look bears it out: the close look has made it up
+    assert surest(outlines, wide, 1.0, True) == [0, 1]  # 0.5 is less than 0.65 of 0.9; the last outlines nothing
+    assert surest(outlines[2:], wide, 1.0, True) == [0]  # alone it is the surest
+    assert surest(outlines[3:], wide, 1.0, True) == [] == surest([], wide, 1.0, True)
+    assert surest(outlines[:1], wide / 10, 1.0, True) == []  # no wide look bears it out: the close look has made it up
+
+
+def test_something_large_must_be_seen_by_both_wide_looks() -> None:
+    wide = np.full((2, 8, 8, 8), 0.4, np.float32)
+    outline = np.zeros(wide.shape, dtype=bool)
+    outline[:, :2] = True
+    voxel_mm3 = 100.0  # 13 mL
+    assert surest([outline], wide, voxel_mm3, True) == []
+    assert surest([outline], wide, voxel_mm3, False) == [0] == surest([outline], wide, 1.0, True)
+    wide[:, 0, :2] = 0.9
+    assert surest([outline], wide, voxel_mm3, True) == [0]
 
 
 def test_a_dark_middle_gets_the_rim_back_that_only_the_wide_look_saw() -> None:

@@ -22,6 +22,9 @@ CLICK_REACH = 0.3  # of the near map: within 6 mm of a click
 # Of the places found without a prompt those count of which the wide looks were on average so sure, and at least this
 # share as sure as of the surest. Chosen on 48 of the images that evaluate scores (docs/accuracy.md says so).
 LEAST_SURE, NEARLY_AS_SURE = 0.1, 0.65
+# A tenth of what is large must be this sure, which one look alone cannot make it: on FLAIR of the development set
+# (benchmarks/development_set.py, growthnet-5 and later) it was 0.86 to 1 for tumors, 0.08 to 0.50 for the rest.
+LARGE_FOUND_MM3, SEEN_BY_BOTH = 10_000.0, 0.55
 # A close look that outlines less than this share of what the wide look saw, with the rest around it on this share of
 # its surface, has taken the dark middle of a tumor for all of it. Chosen on simulated heads of a seed that had not been
 # trained on, and looked at on the sarcomas: 4 of 5 such outlines became better (mean Dice 0.34 to 0.67).
@@ -137,15 +140,25 @@ def places_found(
     return places
 
 
-def surest(outlines: Sequence[Mask], wide: FloatVolume) -> list[int]:
+def surest(outlines: Sequence[Mask], wide: FloatVolume, voxel_mm3: float, by_both: bool) -> list[int]:
     """Which outlines (T, I, J, K) of single places to keep: those that the looks over everything bear out.
 
     wide: (T, I, J, K), the mean probability of those looks. A close look outlines something wherever it is sent; where
     it is wrong, mostly in grey matter or old white-matter lesions, the wide looks were less sure of what it outlines.
+    by_both: some of what is large must be seen by more than one look; something small only the finer may see.
     """
-    sure = [float(wide[outline].mean()) if outline.any() else 0.0 for outline in outlines]
+    sure = [_sureness(outline, wide, voxel_mm3, by_both) for outline in outlines]
     least = max(LEAST_SURE, NEARLY_AS_SURE * max(sure, default=0.0))
     return [n for n, mean in enumerate(sure) if mean >= least]
+
+
+def _sureness(outline: Mask, wide: FloatVolume, voxel_mm3: float, by_both: bool) -> float:
+    """Mean of ``wide`` in the outline; 0 for what is empty, or large and not seen as it must be."""
+    sure = wide[outline]
+    large = np.count_nonzero(outline, axis=(1, 2, 3)).max() * voxel_mm3 >= LARGE_FOUND_MM3
+    if sure.size == 0 or (by_both and large and np.quantile(sure, 0.9) < SEEN_BY_BOTH):
+        return 0.0
+    return float(sure.mean())
 
 
 def with_lost_rims(close: FloatVolume, wide: FloatVolume, spacing_mm: Sequence[float]) -> FloatVolume:

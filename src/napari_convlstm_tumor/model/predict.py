@@ -180,7 +180,9 @@ def _automatic(work: Workplace, aligned: AlignedSeries) -> Generator[float, None
         click = Prompt(visit + 1, "point", small.to_mm(voxel))
         low, high = (0.4 + 0.6 * (n + m) / len(places) for m in (0, 1))
         answers.append((yield from _prompted(work, aligned, (click,), low, high)))
-    kept = surest([a.probability >= 0.5 for a in answers], np.mean(wide, axis=0))
+    outlines = [a.probability >= 0.5 for a in answers]
+    by_both = "t1c" not in aligned.modalities  # old white-matter lesions are bright on FLAIR and T2 alone
+    kept = surest(outlines, np.mean(wide, axis=0), aligned.grid.voxel_mm3, by_both)
     if not kept:
         return replace(most, probability=np.zeros_like(most.probability))
     best = np.max([answers[n].probability for n in kept], axis=0)
