@@ -23,7 +23,7 @@ CLICK_REACH = 0.3  # of the near map: within 6 mm of a click
 # share as sure as of the surest. Chosen on 48 of the images that evaluate scores (docs/accuracy.md says so).
 LEAST_SURE, NEARLY_AS_SURE = 0.1, 0.65
 # A tenth of what is large must be this sure, which one look alone cannot make it: on FLAIR of the development set
-# (benchmarks/development_set.py, growthnet-5 and later) it was 0.86 to 1 for tumors, 0.08 to 0.50 for the rest.
+# (benchmarks/development_set.py, growthnet-5 and later) it was 0.86 or more for tumors, else 0.50 or less.
 LARGE_FOUND_MM3, SEEN_BY_BOTH = 10_000.0, 0.55
 # A close look that outlines less than this share of what the wide look saw, with the rest around it on this share of
 # its surface, has taken the dark middle of a tumor for all of it. Chosen on simulated heads of a seed that had not been
