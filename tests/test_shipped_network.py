@@ -69,8 +69,8 @@ def test_the_same_input_gives_the_same_result(progressing):
 
 
 # CPU and GPU round bf16 in another order. How much that can move was measured on the CPU with another rounding, float32
-# in place of bf16, on this patient at its own voxels: Dice 0.9996, volumes 0.1 %. Not at 3 mm, where the tumor has 33 to
-# 245 voxels and two of them are more than the bound.
+# in place of bf16, on this patient at its own voxels: Dice 0.9996, volumes 0.1 %. Not at 3 mm, where the tumor has 33
+# to 245 voxels and two of them are more than the bound.
 ROUNDING_DICE, ROUNDING_VOLUME = 0.99, 0.02
 
 
