@@ -52,7 +52,7 @@ CELLS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-# Fewest MiB for 16 visits of 16 channels: 464 at one, 400 at two, 440 at three (docs/performance.md).
+# Of one to four, two took the least memory over 16 visits (docs/performance.md).
 VISITS_A_CHECKPOINT = 2
 Worked = TypeVar("Worked")
 
