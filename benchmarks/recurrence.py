@@ -22,7 +22,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,13 +31,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from napari_convlstm_tumor.allocator import ENVIRONMENT, keep_memory_flat
 from napari_convlstm_tumor.model import fused
 from napari_convlstm_tumor.model.convlstm import VISITS_A_CHECKPOINT, ConvRecurrent
 
 CONVOLUTIONS = {2: (nn.Conv2d, F.conv2d), 3: (nn.Conv3d, F.conv3d)}
 KIB_A_MIB = 1024
-# glibc keeps freed blocks of up to 32 MiB and cannot always use them again: the peak then says more of it than of us.
-GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": str(1024 * KIB_A_MIB)}
 Work = Callable[[Tensor], Any]
 
 
@@ -274,9 +273,12 @@ def over_visits(visits: int, checkpoint: bool | None) -> float:
     return growth_mib(work)
 
 
-def in_fresh_process(*arguments: str, environment: Mapping[str, str] | None = None) -> float:
-    """MiB, from this script started again."""
-    command, around = [sys.executable, __file__, *arguments], {**os.environ, **(environment or {})}
+def in_fresh_process(*arguments: str) -> float:
+    """MiB, from this script started again; it sets its allocator itself."""
+    command, around = (
+        [sys.executable, __file__, *arguments],
+        {k: v for k, v in os.environ.items() if k not in ENVIRONMENT},
+    )
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=around)
     return float(done.stdout.split()[-1])
 
@@ -290,7 +292,8 @@ def table(title: str, case: Case, arguments: argparse.Namespace) -> None:
     taken = times(case, made, arguments.rounds, clock_of(arguments.shared))
     seconds = dict(zip(made, taken, strict=True))
     plain = seconds["plain cell, float32"]
-    passed_on = ["--device", arguments.device, *(["--peer", str(arguments.peer)] if arguments.peer else [])]
+    passed_on = ["--device", arguments.device, "--allocator", arguments.allocator]
+    passed_on += ["--peer", str(arguments.peer)] if arguments.peer else []
     print(f"\n{title}\n\n| | ms | ratio | share of the limit | peak memory, MiB |\n|---|---|---|---|---|")
     for name, taken in seconds.items():
         limit = seconds["convolutions alone, " + ("bf16" if "bf16" in name else "float32")]
@@ -299,14 +302,14 @@ def table(title: str, case: Case, arguments: argparse.Namespace) -> None:
 
 
 def memory_table(device: str) -> None:
-    """Peaks over the number of visits, of the allocator as it is and giving back what is freed."""
+    """Peaks over the number of visits, of the allocator as the program sets it and as the system has it."""
     print("\nPeak memory, MiB, 3-D, 16 channels, 32 x 64 x 64, float32\n")
-    print(f"| | visits | MiB | MiB, {' '.join(f'{k}={v}' for k, v in GIVES_BACK.items())} |\n|---|---|---|---|")
+    print("| | visits | MiB | MiB, --allocator system |\n|---|---|---|---|")
     rows = {"streaming": (5, 200), "training": (6, 16), "training, checkpoints": (6, 16)}
     for name, counts in rows.items():
         for visits in counts:
             asked = ("--visits", name, str(visits), "--device", device)
-            peaks = [in_fresh_process(*asked, environment=around) for around in (None, GIVES_BACK)]
+            peaks = [in_fresh_process(*asked, "--allocator", kind) for kind in ("ours", "system")]
             print(f"| {name} | {visits} | {peaks[0]:.0f} | {peaks[1]:.0f} |", flush=True)
 
 
@@ -317,6 +320,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--peer", type=Path, help="another implementation: a folder with convlstm.py")
     parser.add_argument("--shared", action="store_true", help="one thread, processor time: for a busy machine")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--allocator", choices=["ours", "system"], default="ours", help="ours: as the program sets it")
     parser.add_argument("--only", choices=[*CASES, "memory"], help="one table")
     parser.add_argument("--quick", action="store_true", help="no memory")
     parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
@@ -327,6 +331,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
     chosen = parse(arguments)
+    if chosen.allocator == "ours":
+        keep_memory_flat()
     torch.set_default_device(chosen.device)
     if chosen.shared:
         torch.set_num_threads(1)

@@ -137,3 +137,10 @@ def test_the_benchmark_of_the_recurrent_core_prints_its_tables(capsys, monkeypat
     printed = capsys.readouterr().out
     assert printed.count("| ours, bf16 |") == 3
     assert printed.count("| ours, bf16, going on |") == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc, and glibc's allocator is set")
+def test_memory_is_flat_over_many_visits_and_checkpoints_of_16_take_less_than_6_without():
+    peak = script("benchmarks/recurrence.py").in_fresh_process
+    assert peak("--visits", "streaming", "60") < 1.05 * peak("--visits", "streaming", "5")
+    assert peak("--visits", "training, checkpoints", "16") < peak("--visits", "training", "6")

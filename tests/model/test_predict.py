@@ -11,7 +11,15 @@ from napari_convlstm_tumor.errors import InputError, SettingsError
 from napari_convlstm_tumor.model import drawing, predict
 from napari_convlstm_tumor.model.card import save_model
 from napari_convlstm_tumor.model.device import pick_device
-from napari_convlstm_tumor.model.follow import follow, joined_later, surest, touching, with_lost_rims, without_specks
+from napari_convlstm_tumor.model.follow import (
+    follow,
+    joined_later,
+    surest,
+    taken_in,
+    touching,
+    with_lost_rims,
+    without_specks,
+)
 from napari_convlstm_tumor.model.network import GrowthNet, NetworkConfig
 from napari_convlstm_tumor.model.predict import visit_order
 from napari_convlstm_tumor.model.windows import Canvas, plan_windows, window_weight
@@ -296,6 +304,27 @@ def test_only_specks_at_a_visit_are_left_out_and_said(tiny_model, monkeypatch) -
     assert len(said) == 1 and "visit 3" in said[0]
 
 
+def test_what_the_lesion_reaches_at_another_visit_is_counted_from_the_start_and_said(tiny_model, monkeypatch) -> None:
+    aligned = tiny_series((None, None, None))
+    frames = np.zeros((3, *aligned.grid.shape), np.float32)
+    frames[0, 2:8, 4:12, 2:10] = frames[0, 16:22, 4:12, 2:10] = 0.9  # two lesions, one pointed at, which are one later
+    frames[1:, 2:22, 4:12, 2:10] = 0.9
+    look = Look(tuple(slice(0, n) for n in aligned.grid.shape), aligned.grid.shape)
+    canvas = Canvas(frames, np.ones_like(frames), np.zeros((1, 1, 1, 1), np.float16), (1, 1, 1))
+
+    def filled(*_):
+        yield 1.0
+        return canvas
+
+    monkeypatch.setattr(predict, "_fill_canvas", filled)
+    monkeypatch.setattr(predict.looks, "first_look", lambda grid: look)
+    monkeypatch.setattr(predict.looks, "next_look", lambda *_: None)
+    prediction = answer(aligned, tiny_model, (Prompt(1, "point", aligned.grid.to_mm((5, 8, 6))),))
+    assert np.array_equal(prediction.probability >= 0.5, frames >= 0.5)
+    said = [w for w in prediction.warnings if "nobody pointed at is counted too" in w]
+    assert len(said) == 1 and "visit 1" in said[0]
+
+
 def test_clicks_in_unlike_tissue_each_find_their_own_likeness() -> None:
     aligned = tiny_series((None, None, None))
     aligned.data[0, 0] = 0.0
@@ -356,5 +385,11 @@ def test_a_lesion_left_out_that_the_other_grows_into_is_noticed() -> None:
     kept[0, 15:] = False
     assert joined_later(found, kept, (1.0, 1.0, 1.0), 150.0) == [0]
     assert joined_later(found, kept, (1.0, 1.0, 1.0), 250.0) == []  # it has 216 mm3
+    assert np.array_equal(taken_in(found, kept, (1.0, 1.0, 1.0), 150.0), found & ~kept)
+    assert not taken_in(found, kept, (1.0, 1.0, 1.0), 250.0).any()
+    found[0, 20:26] = True  # 600 mm3, of which 216 lie where the other grows
+    assert joined_later(found, kept, (1.0, 1.0, 1.0), 150.0) == [0]
+    assert not taken_in(found, kept, (1.0, 1.0, 1.0), 150.0).any()
     found[1, 9:] = kept[1, 9:] = False  # they never meet
     assert joined_later(found, kept, (1.0, 1.0, 1.0), 150.0) == []
+    assert not taken_in(found, kept, (1.0, 1.0, 1.0), 150.0).any()

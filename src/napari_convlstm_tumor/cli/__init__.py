@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from napari_convlstm_tumor.allocator import keep_memory_flat
 from napari_convlstm_tumor.cli.parser import build_parser
 from napari_convlstm_tumor.cli.signals import Terminated
 from napari_convlstm_tumor.errors import TumorError
@@ -19,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``convlstm-tumor`` with these arguments (default: those of the process); returns the exit code."""
     parser = build_parser()
     options = parser.parse_args(arguments)
+    keep_memory_flat()
     try:
         result: int = options.run(options)
         return result

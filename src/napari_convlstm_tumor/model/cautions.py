@@ -18,11 +18,16 @@ HOLES = 1.1
 
 @dataclass(frozen=True)
 class Doubts:
-    """0-based visits of one answer. lost: something was outlined, but nothing that continues the lesion. joined:
-    something was left out that lies where the lesion is at another visit. specks: only specks were outlined."""
+    """0-based visits of one answer.
+
+    lost: something was outlined, but nothing that continues the lesion. joined: something was left out that lies in
+    part where the lesion is at another visit; taken_in: the same for the most part, and it was not left out.
+    specks: only specks were outlined.
+    """
 
     lost: tuple[int, ...] = ()
     joined: tuple[int, ...] = ()
+    taken_in: tuple[int, ...] = ()
     specks: tuple[int, ...] = ()
 
 
@@ -66,6 +71,11 @@ def cautions(model: Model, aligned: AlignedSeries, prompts: tuple[Prompt, ...], 
                 f"The mask given at visit {visit + 1} leaves out what its rim encloses; the network's outlines take it "
                 "in. Do not compare their volumes: fill the holes of the mask, or give masks at every visit."
             )
+    for visit in doubts.taken_in if is_prompted(aligned, prompts) else ():
+        found.append(
+            f"At visit {visit + 1} something that nobody pointed at is counted too: the network outlined it, and the "
+            "lesion reaches there at another visit. If it is no tumor, erase it: else the growth is understated."
+        )
     for visit in doubts.joined if is_prompted(aligned, prompts) else ():
         found.append(
             f"At visit {visit + 1} the network also outlined something that nobody pointed at, where the lesion "

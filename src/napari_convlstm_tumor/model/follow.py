@@ -18,6 +18,7 @@ JOIN_MM = 4.0
 # What the network outlines at a visit that nobody pointed at is no lesion below this (a sphere of 4 mm): where a tumor
 # vanished, specks of 10 to 20 mm3 were left of it (benchmarks/development_set.py).
 SMALLEST_OUTLINED_MM3 = 30.0
+MOSTLY = 0.5  # of a lesion that nobody pointed at lies where one that was pointed at is at another visit
 CLICK_REACH = 0.3  # of the near map: within 6 mm of a click
 # Of the places found without a prompt those count of which the wide looks were on average so sure, and at least this
 # share as sure as of the surest. Chosen on 48 of the images that evaluate scores (docs/accuracy.md says so).
@@ -78,6 +79,25 @@ def joined_later(found: Mask, kept: Mask, spacing_mm: Sequence[float], smallest_
     smallest = smallest_mm3 / float(np.prod(spacing_mm))
     left_out = [np.count_nonzero(here & ~mine & anywhere) for here, mine in zip(found, kept, strict=True)]
     return [visit for visit, voxels in enumerate(left_out) if voxels >= smallest]
+
+
+def taken_in(found: Mask, kept: Mask, spacing_mm: Sequence[float], smallest_mm3: float) -> Mask:
+    """(T, I, J, K): what was left out that lies for the most part where the lesions ``kept`` are at another visit.
+
+    Two tumors that grow into one, of which one was pointed at, are one from then on: without the other, the visits
+    before could not be compared with those after. found, kept: (T, I, J, K).
+    """
+    anywhere = (found & kept).any(axis=0)
+    joined = np.zeros_like(found)
+    for here, mine, join in zip(found, kept, joined, strict=True):
+        rest = here & ~mine
+        if not (rest & anywhere).any():
+            continue
+        labels, count = ndimage.label(_widened(rest, spacing_mm))
+        voxels, shared = (np.bincount(labels[part], minlength=count + 1) for part in (rest, rest & anywhere))
+        enough = shared * float(np.prod(spacing_mm)) >= smallest_mm3
+        join |= (enough & (shared >= MOSTLY * voxels))[labels] & rest
+    return joined
 
 
 def touching(mask: Mask, seeds: Mask, spacing_mm: Sequence[float]) -> Mask:

@@ -35,6 +35,7 @@ from napari_convlstm_tumor.model.follow import (
     joined_later,
     places_found,
     surest,
+    taken_in,
     with_lost_rims,
     without_specks,
 )
@@ -51,7 +52,7 @@ from napari_convlstm_tumor.settings import Settings
 # Without a prompt, something smaller than this is not taken for a lesion, and at most so many are.
 SMALLEST_FOUND_MM3 = 150.0
 MOST_FOUND = 4
-# As much of a lesion that nobody pointed at, where one that was pointed at reaches at another visit, is told of.
+# As much of a lesion that nobody pointed at, where one that was pointed at reaches at another visit, counts.
 SMALLEST_JOINED_MM3 = 150.0
 # Of the network's correction to the mean speed of the front so much is believed. The mean of two forecasts is often
 # better than either (Bates and Granger 1969): on 106 simulated patients of those that calibrate the bands, Dice was
@@ -85,7 +86,7 @@ def segment(
     outlined = [bool((frame >= 0.5).any()) for frame in answer.probability]
     probability = _cleaned(answer.probability, aligned, prompts)
     specks = (visit for visit, frame in enumerate(probability) if outlined[visit] and not (frame >= 0.5).any())
-    doubts = Doubts(answer.lost, answer.joined, tuple(specks))
+    doubts = replace(answer.doubts, specks=tuple(specks))
     for visit, mask in enumerate(aligned.masks):
         if mask is not None:
             probability[visit] = mask
@@ -121,17 +122,15 @@ def _cleaned(probability: FloatVolume, aligned: AlignedSeries, prompts: tuple[Pr
 
 @dataclass(frozen=True, eq=False)
 class _Answer:
-    """What one look (or several) gave: probability on the common grid, and 0-based visits where the lesion was lost.
+    """What one look (or several) gave: probability on the common grid, and what is doubtful about it.
 
-    joined: visits where something was left out that lies where the lesion is at another visit.
     outlined: (T, *look.shape) before only what continues the lesions was kept; None for several looks together.
     """
 
     probability: FloatVolume
     features: npt.NDArray[np.float16]
     look: Look
-    lost: tuple[int, ...] = ()
-    joined: tuple[int, ...] = ()
+    doubts: Doubts = Doubts()
     outlined: FloatVolume | None = None
 
 
@@ -208,24 +207,24 @@ def _one_look(
     drawn = draw_prompts(small, looks.prompts_through(look, prompts, aligned.grid))
     order = visit_order(len(aligned.days), sorted(drawn))
     canvas = yield from _fill_canvas(work, small, drawn, order, start, end)
+    seen = [p >= 0.5 if m is None else m > 0 for p, m in zip(canvas.probability, small.masks, strict=True)]
+    outlined = np.stack(seen) & small.inside
     kept = follow(canvas.probability, small, drawn, order)
-    allowed = small.inside if kept is None else small.inside & kept
-    lost = [
-        visit
-        for visit, mask in enumerate(aligned.masks)
-        if mask is None
-        and (canvas.probability[visit] >= 0.5).any()
-        and not (canvas.probability[visit] * allowed[visit] >= 0.5).any()
-    ]
-    answer = canvas.probability * allowed
-    joined: list[int] = []
+    added, joined = None, list[int]()
     if kept is not None:
-        outlined = (canvas.probability >= 0.5) & small.inside
+        added = taken_in(outlined, kept, small.grid.spacing_mm, SMALLEST_JOINED_MM3)
+        kept |= added
         joined = joined_later(outlined, kept, small.grid.spacing_mm, SMALLEST_JOINED_MM3)
+    answer = canvas.probability * (small.inside if kept is None else small.inside & kept)
     found = np.stack([a >= 0.5 if m is None else m > 0 for a, m in zip(answer, small.masks, strict=True)])
     whole = np.stack([looks.grow(frame, look, aligned.grid) for frame in answer])
-    told = tuple(visit for visit in joined if aligned.masks[visit] is None)
-    return _Answer(whole, canvas.features, look, tuple(lost), told, canvas.probability), found
+    network_s = [visit for visit, mask in enumerate(aligned.masks) if mask is None]
+    doubts = Doubts(
+        lost=tuple(v for v in network_s if outlined[v].any() and not found[v].any()),
+        joined=tuple(v for v in joined if v in network_s),
+        taken_in=tuple(v for v in network_s if added is not None and added[v].any()),
+    )
+    return _Answer(whole, canvas.features, look, doubts, canvas.probability), found
 
 
 def _fill_canvas(
