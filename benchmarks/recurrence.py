@@ -16,6 +16,7 @@ is the same on a GPU, with the peak of its memory.
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import os
 import statistics
@@ -23,7 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_convlstm_tumor.allocator import ENVIRONMENT, keep_memory_flat
+from napari_convlstm_tumor.cli.allocator import ENVIRONMENT, keep_memory_flat
 from napari_convlstm_tumor.model import fused
 from napari_convlstm_tumor.model.convlstm import VISITS_A_CHECKPOINT, ConvRecurrent
 
@@ -241,12 +242,12 @@ def growth_mib(work: Callable[[], object]) -> float:
 
 
 def peak_of(case: Case, name: str, peer: Path | None) -> float:
-    """MiB of one pass; a small pass before brings in the libraries and compiles."""
-    work = contenders(case, peer)[name]()
-    small = torch.randn(case.batch, 1, case.channels, *(s // 2 for s in case.space))
-    once(work, case, small)
-    x = torch.randn(case.batch, case.visits, case.channels, *case.space)
-    return growth_mib(lambda: once(work, case, x))
+    """MiB of one pass; a pass of a smaller one of its kind before brings in the libraries and compiles."""
+    for size in (replace(case, visits=1, space=tuple(s // 2 for s in case.space)), case):
+        work = contenders(size, peer)[name]()
+        x = torch.randn(size.batch, size.visits, size.channels, *size.space)
+        grown = growth_mib(functools.partial(once, work, size, x))
+    return grown
 
 
 def over_visits(visits: int, checkpoint: bool | None) -> float:

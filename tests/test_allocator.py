@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from napari_convlstm_tumor.allocator import ENVIRONMENT, LARGE_BYTES, M_MMAP_THRESHOLD, keep_memory_flat
+from napari_convlstm_tumor.cli.allocator import ENVIRONMENT, LARGE_BYTES, M_MMAP_THRESHOLD, keep_memory_flat
 
 
 @pytest.fixture

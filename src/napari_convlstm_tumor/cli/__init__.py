@@ -1,6 +1,7 @@
 """The command line: folders -> pipeline -> files and an exit code (0 done, 1 some patient failed, 2 wrong usage).
 
-parser  what can be asked for · commands  what each command does · signals  SIGTERM, taken as Ctrl-C is
+parser  what can be asked for · commands  what each command does · signals  SIGTERM, taken as Ctrl-C is ·
+allocator  memory that stays flat over the visits
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from napari_convlstm_tumor.allocator import keep_memory_flat
+from napari_convlstm_tumor.cli.allocator import keep_memory_flat
 from napari_convlstm_tumor.cli.parser import build_parser
 from napari_convlstm_tumor.cli.signals import Terminated
 from napari_convlstm_tumor.errors import TumorError

@@ -81,7 +81,8 @@ class ConvRecurrent(nn.Module):
         """hidden: channels of each layer; options go to the cell (peephole, inner, slots).
 
         checkpoint: with gradients, keep what goes into each ``step``, or into every second visit of a series, and work
-        out the rest again in the backward pass: a third more time for a fraction of the memory (docs/performance.md).
+        out the rest again in the backward pass: a third more time for a fraction of the memory
+        (docs/performance.md; in a program of your own call ``cli.allocator.keep_memory_flat()`` first).
 
         Raises SettingsError for an unknown cell, an empty stack, or sizes that no cell can have.
         """
