@@ -9,7 +9,7 @@ import pytest
 
 from napari_convlstm_tumor.errors import InputError
 from napari_convlstm_tumor.io.write import write_nifti
-from napari_convlstm_tumor.results import load, save
+from napari_convlstm_tumor.results import load, save, write
 from napari_convlstm_tumor.settings import Settings
 
 make = run_path(str(Path(__file__).parent / "report" / "dicom_patient.py"))
@@ -46,6 +46,20 @@ def test_a_patient_dicom_cannot_be_made_of_has_everything_else(analysis, tmp_pat
     assert [w for w in written.report.warnings if w.startswith("No DICOM output: Visit 2:")]
     assert not (tmp_path / "out" / "dicom").exists()
     assert load(tmp_path / "out").report.warnings == written.report.warnings
+
+
+def test_a_volume_that_cannot_be_written_leaves_nothing(analysis, tmp_path, monkeypatch):
+    whole = write.write_nifti
+
+    def full_disk(path, *given, **named):
+        if path.name == "probability.nii.gz":
+            raise InputError("probability.nii.gz cannot be written: No space left on device.")
+        whole(path, *given, **named)
+
+    monkeypatch.setattr(write, "write_nifti", full_disk)
+    with pytest.raises(InputError, match="No space left"):
+        save(analysis, tmp_path / "out" / "patient")
+    assert not any((tmp_path / "out").iterdir())
 
 
 def test_lesions_of_every_visit_are_read_back(analysis, tmp_path):

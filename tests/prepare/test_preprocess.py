@@ -1,5 +1,7 @@
 """The common grid, intensities, and the way back."""
 
+import threading
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -8,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from napari_convlstm_tumor.errors import SeriesError
 from napari_convlstm_tumor.io.discover import find_patient
 from napari_convlstm_tumor.io.read import read_series
+from napari_convlstm_tumor.prepare import preprocess
 from napari_convlstm_tumor.prepare.native import mask_to_grid, to_common_mm, to_native, to_visit_mm
 from napari_convlstm_tumor.prepare.preprocess import (
     LARGEST_GRID_VOXELS,
@@ -17,7 +20,7 @@ from napari_convlstm_tumor.prepare.preprocess import (
     normalisation,
 )
 from napari_convlstm_tumor.prepare.resample import covered
-from napari_convlstm_tumor.series import Series, Visit
+from napari_convlstm_tumor.series import Registration, Series, Visit
 from napari_convlstm_tumor.settings import Settings
 from napari_convlstm_tumor.volume import Grid, Volume
 
@@ -181,6 +184,25 @@ def test_a_reference_that_is_not_there_is_refused(head):
     series = Series("p", (Visit("a", 0, {"t1": head}),))
     with pytest.raises(SeriesError, match="no visit 3"):
         run(align(series, Settings(reference=3)))
+
+
+def test_a_stop_leaves_the_registrations_that_have_not_begun(head, monkeypatch):
+    begun, at_it, go_on = [], threading.Event(), threading.Event()
+
+    def slowly(visit, *_):
+        begun.append(visit.label)
+        at_it.set()
+        go_on.wait(20)
+        return Registration(np.eye(4), 1.0, True, "")
+
+    monkeypatch.setattr(preprocess, "_lay", slowly)
+    series = Series("p", tuple(Visit(f"v{t}", 9 * t, {"t1": head}) for t in range(6)))
+    steps = align(series, Settings())
+    assert next(steps) == pytest.approx(0.1)  # the reference needs none
+    assert at_it.wait(20)
+    threading.Timer(0.2, go_on.set).start()
+    steps.close()
+    assert begun == ["v1"]
 
 
 def test_an_image_that_reaches_less_far_says_where(head):

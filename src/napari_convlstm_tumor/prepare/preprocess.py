@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import nibabel as nib
@@ -62,19 +63,27 @@ def align(series: Series, settings: Settings) -> Generator[float, None, AlignedS
     grid, note = common_grid(fixed.images[anchor].grid, settings.spacing)
     aligned = _empty(series, grid, reference)
     registrations, masks = [], []
-    for t, visit in enumerate(series.visits):
-        registration = _lay(visit, fixed, settings.register, note) if t != reference else _itself(note)
-        yield (t + 0.6) / len(series.visits)
-        _fill(aligned, t, visit, registration)
-        if not aligned.inside[t].any():
-            raise SeriesError(
-                f"Visit {t + 1} does not overlap the reference visit in space. Leave it out, or let it be registered."
-            )
-        mask = visit.mask
-        masks.append(None if mask is None else mask_to_grid(mask, grid, registration.ref_to_visit))
-        registrations.append(registration)
-        yield (t + 1) / len(series.visits)
-    forget_reference()
+    moving = [(t, visit) for t, visit in enumerate(series.visits) if t != reference]
+    # a visit is registered while the one before is resampled; in one thread, for ITK's switches are global
+    ahead = ThreadPoolExecutor(1)
+    try:
+        laid = {t: ahead.submit(_lay, visit, fixed, settings.register, note) for t, visit in moving}
+        for t, visit in enumerate(series.visits):
+            registration = laid[t].result() if t != reference else _itself(note)
+            yield (t + 0.6) / len(series.visits)
+            _fill(aligned, t, visit, registration)
+            if not aligned.inside[t].any():
+                raise SeriesError(
+                    f"Visit {t + 1} does not overlap the reference visit in space. Leave it out, or let it be "
+                    "registered."
+                )
+            mask = visit.mask
+            masks.append(None if mask is None else mask_to_grid(mask, grid, registration.ref_to_visit))
+            registrations.append(registration)
+            yield (t + 1) / len(series.visits)
+    finally:
+        ahead.shutdown(cancel_futures=True)
+        forget_reference()
     return replace(aligned, registrations=tuple(registrations), masks=tuple(masks))
 
 

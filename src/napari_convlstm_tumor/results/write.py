@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import secrets
 import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,9 @@ from napari_convlstm_tumor.results.names import (
     log_jacobian_name,
 )
 from napari_convlstm_tumor.results.recipe import recipe_text
+
+WRITERS = 4  # threads; more gain little, as the disk and Python itself take their share
+Write = Callable[[], None]
 
 
 def save(analysis: Analysis, folder: Path) -> Analysis:
@@ -78,19 +84,32 @@ def _with_dicom(analysis: Analysis, folder: Path) -> Analysis:
 
 
 def _write_all(analysis: Analysis, folder: Path) -> None:
+    """Volumes in a few threads (packing them takes the time, and one core each); the records meanwhile."""
+    pool = ThreadPoolExecutor(WRITERS)
+    try:
+        volumes = [
+            pool.submit(write)
+            for write in (*_native(analysis, folder / "native"), *_series(analysis, folder / "series"))
+        ]
+        _write_records(analysis, folder)
+        for volume in volumes:
+            volume.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _native(analysis: Analysis, folder: Path) -> Iterator[Write]:
+    """Masks and lesions of every visit on its own voxels."""
     for name, volumes in (("mask", analysis.native_masks), ("lesions", analysis.native_lesions)):
         for number, volume in enumerate(volumes, start=1):
-            write_nifti(folder / "native" / f"visit-{number:02d}" / f"{name}.nii.gz", volume.data, volume.grid)
-    _write_series(analysis, folder / "series")
-    _write_records(analysis, folder)
+            yield partial(write_nifti, folder / f"visit-{number:02d}" / f"{name}.nii.gz", volume.data, volume.grid)
 
 
-def _write_series(analysis: Analysis, series: Path) -> None:
-    grid = analysis.grid
-    for n, (modality, image) in enumerate(analysis.images.items()):
-        name = "image" if n == 0 else f"image_{modality}"
-        write_nifti(series / f"{name}.nii.gz", image, grid, last_axis_visits=True)
+def _series(analysis: Analysis, folder: Path) -> Iterator[Write]:
+    """What lies on the common grid."""
+    images = {("image" if n == 0 else f"image_{m}"): image for n, (m, image) in enumerate(analysis.images.items())}
     stacks: dict[str, npt.NDArray[Any] | None] = {
+        **images,
         "mask": analysis.masks,
         "probability": analysis.prediction.probability,
         growth_name(analysis.dated): analysis.growth,
@@ -103,10 +122,10 @@ def _write_series(analysis: Analysis, series: Path) -> None:
     }
     for name, stack in stacks.items():
         if stack is not None:
-            write_nifti(series / f"{name}.nii.gz", stack, grid, last_axis_visits=True)
+            yield partial(write_nifti, folder / f"{name}.nii.gz", stack, analysis.grid, last_axis_visits=True)
     for name, volume in (("forecast", analysis.prediction.forecast), ("forecast_band", analysis.forecast_band)):
         if volume is not None:
-            write_nifti(series / f"{name}.nii.gz", volume, grid)
+            yield partial(write_nifti, folder / f"{name}.nii.gz", volume, analysis.grid)
 
 
 def _write_records(analysis: Analysis, folder: Path) -> None:
