@@ -16,7 +16,7 @@ from scipy import ndimage
 from napari_convlstm_tumor.errors import SeriesError
 from napari_convlstm_tumor.prepare.native import mask_to_grid
 from napari_convlstm_tumor.prepare.register import agreement, forget_reference, judged, register
-from napari_convlstm_tumor.prepare.resample import covered, resample
+from napari_convlstm_tumor.prepare.resample import covered, resample_all
 from napari_convlstm_tumor.series import AlignedSeries, FloatVolume, Registration, Series, Visit
 from napari_convlstm_tumor.settings import Settings
 from napari_convlstm_tumor.volume import FloatArray, Grid, Volume
@@ -207,31 +207,30 @@ def _empty(series: Series, grid: Grid, reference: int) -> AlignedSeries:
 
 def _fill(aligned: AlignedSeries, t: int, visit: Visit, registration: Registration) -> None:
     """Write one visit's images into the preallocated arrays."""
-    reaches = _reaches(visit, aligned.grid, registration.ref_to_visit)
-    for c, modality in enumerate(aligned.modalities):
-        image = visit.images.get(modality)
-        if image is None:
-            continue
-        centre, scale = normalisation(image, modality)
-        reached = reaches[modality]
-        moved = resample(image, aligned.grid, registration.ref_to_visit)
-        darkest = (float(image.data.min()) - centre) / scale
-        aligned.data[t, c] = np.where(reached, _normalised(moved, centre, scale), np.float32(darkest))
+    for modalities in _on_the_same_voxels(visit):
+        images = [visit.images[m] for m in modalities]
+        reached = covered(images[0].grid, aligned.grid, registration.ref_to_visit)
         aligned.inside[t] |= reached
-        aligned.centre[t, c], aligned.scale[t, c] = centre, scale
+        laid = resample_all(images, aligned.grid, registration.ref_to_visit)
+        for modality, image, moved in zip(modalities, images, laid, strict=True):
+            c = aligned.modalities.index(modality)
+            centre, scale = normalisation(image, modality)
+            darkest = (float(image.data.min()) - centre) / scale
+            aligned.data[t, c] = np.where(reached, _normalised(moved, centre, scale), np.float32(darkest))
+            aligned.centre[t, c], aligned.scale[t, c] = centre, scale
 
 
-def _reaches(visit: Visit, grid: Grid, ref_to_visit: FloatArray) -> dict[str, npt.NDArray[np.bool_]]:
-    """modality -> (I, J, K) where its image reaches; images on the same voxels share one array."""
-    found: list[tuple[Grid, npt.NDArray[np.bool_]]] = []
-    reaches = {}
+def _on_the_same_voxels(visit: Visit) -> list[list[str]]:
+    """The modalities of a visit, together where their images lie on the very same voxels."""
+    together: list[list[str]] = []
     for modality, image in visit.images.items():
-        known = next((reach for other, reach in found if image.grid.matches(other, tolerance_mm=0)), None)
-        if known is None:
-            known = covered(image.grid, grid, ref_to_visit)
-            found.append((image.grid, known))
-        reaches[modality] = known
-    return reaches
+        same = (m for m in together if visit.images[m[0]].grid.matches(image.grid, tolerance_mm=0))
+        group = next(same, None)
+        if group is None:
+            together.append([modality])
+        else:
+            group.append(modality)
+    return together
 
 
 def _normalised(image: FloatVolume, centre: float, scale: float) -> FloatVolume:

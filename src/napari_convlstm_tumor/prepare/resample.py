@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from monai.data import MetaTensor
 from monai.transforms import SpatialResample
 from scipy import ndimage
 
+from napari_convlstm_tumor.series import FloatVolume
 from napari_convlstm_tumor.volume import FloatArray, Grid, Volume
 
 # Smoothing before voxels get coarser than this many times the old ones, so that fine detail does not alias.
@@ -19,22 +21,31 @@ ANTI_ALIAS_RATIO = 1.5
 EDGE_INDEX = -0.5 - 1e-6
 
 
-def resample(volume: Volume, grid: Grid, grid_to_volume: FloatArray, mode: str = "bilinear") -> npt.NDArray[np.float32]:
+def resample(volume: Volume, grid: Grid, grid_to_volume: FloatArray, mode: str = "bilinear") -> FloatVolume:
     """``volume`` read at the voxels of ``grid``: (I, J, K) float32; outside it the edge repeated (nearest: 0).
 
     grid_to_volume: (4, 4), RAS mm of the grid's space -> RAS mm of the volume's space. mode: bilinear (linear in 3-D)
     or nearest.
     """
-    placed = np.linalg.inv(grid_to_volume) @ volume.grid.affine
-    data = torch.from_numpy(np.ascontiguousarray(volume.data, dtype=np.float32))
+    one: FloatVolume = resample_all([volume], grid, grid_to_volume, mode)[0]
+    return one
+
+
+def resample_all(
+    volumes: Sequence[Volume], grid: Grid, grid_to_volume: FloatArray, mode: str = "bilinear"
+) -> FloatVolume:
+    """Volumes on the same voxels as ``resample`` reads each, (C, I, J, K): where they are read is worked out once."""
+    old = volumes[0].grid
+    placed = np.linalg.inv(grid_to_volume) @ old.affine
+    data = [torch.from_numpy(np.ascontiguousarray(v.data, dtype=np.float32)) for v in volumes]
     if mode == "bilinear":
-        data = _anti_aliased(data, volume.grid, grid)
-    image = MetaTensor(data[None], affine=torch.from_numpy(placed))
+        data = [_anti_aliased(d, old, grid) for d in data]
+    image = MetaTensor(torch.stack(data), affine=torch.from_numpy(placed))
     move = SpatialResample(
         mode=mode, padding_mode="border" if mode == "bilinear" else "zeros", align_corners=True, dtype=np.float32
     )
     moved = move(image, dst_affine=torch.from_numpy(np.array(grid.affine)), spatial_size=grid.shape)
-    array: npt.NDArray[np.float32] = np.asarray(moved[0], dtype=np.float32)
+    array: FloatVolume = np.asarray(moved, dtype=np.float32)
     return array
 
 
