@@ -385,11 +385,14 @@ def test_a_lesion_left_out_that_the_other_grows_into_is_noticed() -> None:
     kept[0, 15:] = False
     assert joined_later(found, kept, (1.0, 1.0, 1.0), 150.0) == [0]
     assert joined_later(found, kept, (1.0, 1.0, 1.0), 250.0) == []  # it has 216 mm3
-    assert np.array_equal(taken_in(found, kept, (1.0, 1.0, 1.0), 150.0), found & ~kept)
-    assert not taken_in(found, kept, (1.0, 1.0, 1.0), 250.0).any()
+    sure = np.where(found, np.float32(0.95), np.float32(0.0))
+    assert np.array_equal(taken_in(sure, found, kept, (1.0, 1.0, 1.0), 150.0), found & ~kept)
+    assert not taken_in(sure, found, kept, (1.0, 1.0, 1.0), 250.0).any()
+    less = np.where(found & ~kept, np.float32(0.75), sure)
+    assert not taken_in(less, found, kept, (1.0, 1.0, 1.0), 150.0).any()
     found[0, 20:26] = True  # 600 mm3, of which 216 lie where the other grows
     assert joined_later(found, kept, (1.0, 1.0, 1.0), 150.0) == [0]
-    assert not taken_in(found, kept, (1.0, 1.0, 1.0), 150.0).any()
+    assert not taken_in(sure, found, kept, (1.0, 1.0, 1.0), 150.0).any()
     found[1, 9:] = kept[1, 9:] = False  # they never meet
     assert joined_later(found, kept, (1.0, 1.0, 1.0), 150.0) == []
-    assert not taken_in(found, kept, (1.0, 1.0, 1.0), 150.0).any()
+    assert not taken_in(sure, found, kept, (1.0, 1.0, 1.0), 150.0).any()

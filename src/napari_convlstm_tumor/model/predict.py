@@ -212,7 +212,7 @@ def _one_look(
     kept = follow(canvas.probability, small, drawn, order)
     added, joined = None, list[int]()
     if kept is not None:
-        added = taken_in(outlined, kept, small.grid.spacing_mm, SMALLEST_JOINED_MM3)
+        added = taken_in(canvas.probability, outlined, kept, small.grid.spacing_mm, SMALLEST_JOINED_MM3)
         kept |= added
         joined = joined_later(outlined, kept, small.grid.spacing_mm, SMALLEST_JOINED_MM3)
     answer = canvas.probability * (small.inside if kept is None else small.inside & kept)
