@@ -276,10 +276,8 @@ def over_visits(visits: int, checkpoint: bool | None) -> float:
 
 def in_fresh_process(*arguments: str) -> float:
     """MiB, from this script started again; it sets its allocator itself."""
-    command, around = (
-        [sys.executable, __file__, *arguments],
-        {k: v for k, v in os.environ.items() if k not in ENVIRONMENT},
-    )
+    command = [sys.executable, __file__, *arguments]
+    around = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=around)
     return float(done.stdout.split()[-1])
 

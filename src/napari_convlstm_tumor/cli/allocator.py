@@ -12,14 +12,15 @@ import os
 
 LARGE_BYTES = 8 * 1024**2
 M_MMAP_THRESHOLD = -3  # of malloc.h
-# Read by glibc and by torch when a process starts, so these serve the processes that this one starts.
+# glibc reads its own when a process starts, so it serves the processes that this one starts; torch reads the second at
+# its first tensor.
 ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": str(LARGE_BYTES), "THP_MEM_ALLOC_ENABLE": "1"}
 
 
 def keep_memory_flat() -> None:
     """For this process and those it starts; call it before torch makes its first tensor.
 
-    What is set in the environment already stays. Does nothing where the allocator is not glibc's.
+    Where one of ENVIRONMENT is set already it stays. Does nothing where the allocator is not glibc's.
     """
     try:
         os.confstr("CS_GNU_LIBC_VERSION")

@@ -50,15 +50,21 @@ def follow(
     if not any(bool(prompt.any()) for prompt, _ in drawn.values()):
         return None
     kept = np.zeros(probability.shape, dtype=bool)
+    outlined = outlines_of(probability, aligned)
     seen: dict[int, Mask] = {}  # where the lesions were last seen, per visit
     for visit, before in order:
-        given = aligned.masks[visit]
-        found = probability[visit] >= 0.5 if given is None else given > 0
+        found = outlined[visit]
         carried = np.zeros(aligned.grid.shape, dtype=bool) if before is None else seen[before]
         kept[visit] = touching(found, carried | _pointed_at(drawn.get(visit), carried.shape), aligned.grid.spacing_mm)
         here = kept[visit] & found
         seen[visit] = here if here.any() else carried
     return kept
+
+
+def outlines_of(probability: FloatVolume, aligned: AlignedSeries) -> Mask:
+    """(T, I, J, K): the masks given, and at the other visits what the network outlined."""
+    pairs = zip(probability, aligned.masks, strict=True)
+    return np.stack([frame >= 0.5 if given is None else given > 0 for frame, given in pairs])
 
 
 def _pointed_at(drawn: tuple[Tensor, Tensor] | None, shape: tuple[int, ...]) -> Mask:
@@ -76,11 +82,8 @@ def joined_later(found: Mask, kept: Mask, spacing_mm: Sequence[float], smallest_
 
     found, kept: (T, I, J, K). Two tumors that grow into one, of which one was pointed at: its growth is overstated.
     """
-    anywhere = np.zeros(found.shape[1:], dtype=bool)
-    for here, mine in zip(found, kept, strict=True):
-        anywhere |= here & mine
     smallest = smallest_mm3 / float(np.prod(spacing_mm))
-    left_out = [np.count_nonzero(here & ~mine & anywhere) for here, mine in zip(found, kept, strict=True)]
+    left_out = np.count_nonzero(found & ~kept & _anywhere(found & kept), axis=(1, 2, 3))
     return [visit for visit, voxels in enumerate(left_out) if voxels >= smallest]
 
 
@@ -94,12 +97,12 @@ def taken_in(
     visit's outline is too large, the same wrong places are outlined at others, with less confidence.
     probability, found, kept: (T, I, J, K).
     """
-    mine, joined = found & kept, np.zeros_like(found)
-    anywhere = np.asarray(mine.any(axis=0))
-    if not (found & ~kept & anywhere).any():
+    left_out, joined = found & ~kept, np.zeros_like(found)
+    anywhere = _anywhere(found & kept)
+    if not (left_out & anywhere).any():
         return joined
-    least = AS_SURE * float(probability[mine].mean())
-    for sure, rest, join in zip(probability, found & ~kept, joined, strict=True):
+    least = AS_SURE * float(probability[found & kept].mean())
+    for sure, rest, join in zip(probability, left_out, joined, strict=True):
         labels, count = ndimage.label(_widened(rest, spacing_mm))
         places = labels[rest]
         voxels = np.bincount(places, minlength=count + 1)
@@ -108,6 +111,11 @@ def taken_in(
         enough = shared * float(np.prod(spacing_mm)) >= smallest_mm3
         join |= (enough & (shared >= MOSTLY * voxels) & (total >= least * voxels))[labels] & rest
     return joined
+
+
+def _anywhere(lesions: Mask) -> Mask:
+    """(I, J, K): where the lesions (T, I, J, K) are at one visit at least."""
+    return np.asarray(lesions.any(axis=0))
 
 
 def touching(mask: Mask, seeds: Mask, spacing_mm: Sequence[float]) -> Mask:

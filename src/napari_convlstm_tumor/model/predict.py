@@ -33,6 +33,7 @@ from napari_convlstm_tumor.model.follow import (
     SMALLEST_OUTLINED_MM3,
     follow,
     joined_later,
+    outlines_of,
     places_found,
     surest,
     taken_in,
@@ -207,8 +208,7 @@ def _one_look(
     drawn = draw_prompts(small, looks.prompts_through(look, prompts, aligned.grid))
     order = visit_order(len(aligned.days), sorted(drawn))
     canvas = yield from _fill_canvas(work, small, drawn, order, start, end)
-    seen = [p >= 0.5 if m is None else m > 0 for p, m in zip(canvas.probability, small.masks, strict=True)]
-    outlined = np.stack(seen) & small.inside
+    outlined = outlines_of(canvas.probability, small) & small.inside
     kept = follow(canvas.probability, small, drawn, order)
     added, joined = None, list[int]()
     if kept is not None:
@@ -216,13 +216,13 @@ def _one_look(
         kept |= added
         joined = joined_later(outlined, kept, small.grid.spacing_mm, SMALLEST_JOINED_MM3)
     answer = canvas.probability * (small.inside if kept is None else small.inside & kept)
-    found = np.stack([a >= 0.5 if m is None else m > 0 for a, m in zip(answer, small.masks, strict=True)])
+    found = outlines_of(answer, small)
     whole = np.stack([looks.grow(frame, look, aligned.grid) for frame in answer])
-    network_s = [visit for visit, mask in enumerate(aligned.masks) if mask is None]
+    open_visits = [visit for visit, mask in enumerate(aligned.masks) if mask is None]
     doubts = Doubts(
-        lost=tuple(v for v in network_s if outlined[v].any() and not found[v].any()),
-        joined=tuple(v for v in joined if v in network_s),
-        taken_in=tuple(v for v in network_s if added is not None and added[v].any()),
+        lost=tuple(v for v in open_visits if outlined[v].any() and not found[v].any()),
+        joined=tuple(v for v in joined if v in open_visits),
+        taken_in=tuple(v for v in open_visits if added is not None and added[v].any()),
     )
     return _Answer(whole, canvas.features, look, doubts, canvas.probability), found
 

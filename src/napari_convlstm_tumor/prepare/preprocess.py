@@ -224,12 +224,12 @@ def _on_the_same_voxels(visit: Visit) -> list[list[str]]:
     """The modalities of a visit, together where their images lie on the very same voxels."""
     together: list[list[str]] = []
     for modality, image in visit.images.items():
-        same = (m for m in together if visit.images[m[0]].grid.matches(image.grid, tolerance_mm=0))
-        group = next(same, None)
-        if group is None:
-            together.append([modality])
+        for group in together:
+            if visit.images[group[0]].grid.matches(image.grid, tolerance_mm=0):
+                group.append(modality)
+                break
         else:
-            group.append(modality)
+            together.append([modality])
     return together
 
 
