@@ -231,7 +231,7 @@ def test_a_box_becomes_the_mean_of_the_network_and_its_ellipsoid():
     no = np.zeros((1, 40, 40, 40), np.float32)
     ellipsoid = 4 / 3 * np.pi * 10**3
     volume = {n: drawing.box_as_mask(box, p, grid).mask.data.sum() for n, p in {"?": unsure, "no": no}.items()}
-    assert volume["?"] == pytest.approx(ellipsoid, rel=0.03)
+    assert volume["?"] == pytest.approx(drawing.BOX_FILLED**3 * ellipsoid, rel=0.03)
     assert volume["no"] == pytest.approx(ellipsoid, rel=0.03)
     assert drawing.box_as_mask(box, sure, grid).mask.data.all()
 
@@ -325,6 +325,67 @@ def test_what_the_lesion_reaches_at_another_visit_is_counted_from_the_start_and_
     assert len(said) == 1 and "visit 1" in said[0]
 
 
+def likeness_at(aligned, drawn, visit, carried=0.0):
+    """(C, I, J, K) of the network's input at a 0-based visit."""
+    window = tuple(slice(0, n) for n in aligned.grid.shape)
+    tissues = predict._tissues(drawn, visit_order(len(aligned.days), sorted(drawn)), carried)
+    made = predict._visit_input(
+        aligned, drawn, tissues, visit, window, aligned.modalities, (8, 8, 4), torch.device("cpu")
+    )
+    return made[1]
+
+
+def test_the_tissue_pointed_at_is_known_again_at_visits_nobody_pointed_at() -> None:
+    aligned = tiny_series((None, None, None))
+    aligned.data[:] = 0.0
+    aligned.data[:, 0, 8:16] = 2.0
+    click = Prompt(2, "point", np.array((12.0, 12.0, 6.0)))  # known forward and backward
+    drawn = drawing.draw_prompts(aligned, (click,))
+    for visit, share in enumerate((0.5, 1.0, 0.5)):
+        alike = likeness_at(aligned, drawn, visit, carried=0.5)
+        assert alike[0, 0, 8:16].unique().tolist() == [share]
+        assert alike[0, 0, :8].max() < 1e-6
+    assert likeness_at(aligned, drawn, 0, carried=0.0).max() == 0
+
+
+def test_a_later_prompt_says_what_is_known_again_from_then_on() -> None:
+    aligned = tiny_series((None, None, None))
+    means = {n: torch.full((1, 1), float(n)) for n in (0, 1)}
+    drawn = {n: (torch.zeros(4, *aligned.grid.shape), mean) for n, mean in means.items()}
+    tissues = predict._tissues(drawn, visit_order(3, [0, 1]), 0.5)
+    assert {visit: (float(mean), weight) for visit, (mean, weight) in tissues.items()} == {
+        0: (0.0, 1.0),
+        1: (1.0, 1.0),
+        2: (1.0, 0.5),
+    }
+
+
+def test_nothing_is_known_again_in_a_kind_of_image_that_the_prompted_visit_lacks() -> None:
+    aligned = tiny_series((None, None, None))
+    aligned.present[0] = False
+    drawn = drawing.draw_prompts(aligned, (Prompt(1, "point", np.array((12.0, 12.0, 6.0))),))
+    assert likeness_at(aligned, drawn, 1, carried=0.5).max() == 0
+
+
+@pytest.mark.parametrize(
+    ("clicked", "remembers", "carried"),
+    [(True, True, predict.LIKENESS_CARRIED), (True, False, 0.0), (False, True, 0.0)],
+)
+def test_what_is_known_again_is_what_a_person_pointed_at(tiny_model, monkeypatch, clicked, remembers, carried) -> None:
+    """Not what the program clicked by itself, nor where the memory is cleared to see what it is worth."""
+    seen = []
+
+    def noted(work, *rest, run=predict._run):
+        seen.append(work.carried)
+        return run(work, *rest)
+
+    monkeypatch.setattr(predict, "_run", noted)
+    monkeypatch.setattr(GrowthNet, "remembers", remembers)
+    click = Prompt(1, "point", np.array((11.0, 11.0, 6.0)))
+    answer(tiny_series((None, None, None)), tiny_model, (click,) if clicked else ())
+    assert set(seen) == {carried}
+
+
 def test_clicks_in_unlike_tissue_each_find_their_own_likeness() -> None:
     aligned = tiny_series((None, None, None))
     aligned.data[0, 0] = 0.0
@@ -332,9 +393,7 @@ def test_clicks_in_unlike_tissue_each_find_their_own_likeness() -> None:
     places = ((3.0, 12.0, 6.0), (20.0, 12.0, 6.0))
     drawn = drawing.draw_prompts(aligned, tuple(Prompt(1, "point", np.array(p)) for p in places))
     assert drawn[0][1].tolist() == [[-2.0], [3.0]]
-    _, alike, _ = predict._visit_input(
-        aligned, drawn, 0, (slice(0, 24), slice(0, 24), slice(0, 12)), ("t1c",), (8, 8, 4), torch.device("cpu")
-    )
+    alike = likeness_at(aligned, drawn, 0)
     dark, between, bright = alike[0, 0, :8], alike[0, 0, 8:16], alike[0, 0, 16:]
     assert dark.min() == bright.min() == 1.0  # their mean intensity, 0.5, is that of neither
     assert between.max() < 1e-6

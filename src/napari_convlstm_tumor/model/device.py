@@ -34,10 +34,14 @@ def cached_model(name: str, device: torch.device) -> Model:
 
 @dataclass
 class Workplace:
-    """The model, its device and the voxels of one pass, for one patient; ``notes`` say in words what gave way."""
+    """The model, its device and the voxels of one pass, for one patient; ``notes`` say in words what gave way.
+
+    carried: how much the likeness to what was pointed at at one visit counts at those that nobody pointed at.
+    """
 
     model: Model
     device: torch.device
+    carried: float = 0.0
     largest_voxels: int = LARGEST_PASS_VOXELS
     notes: list[str] = field(default_factory=list)
 

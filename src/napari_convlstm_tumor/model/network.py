@@ -102,6 +102,8 @@ def _unit(in_channels: int, out_channels: int, subunits: int = 2) -> nn.Module:
 class GrowthNet(nn.Module):
     """See the module's docstring. One call is one visit; ``state`` carries the memory to the next."""
 
+    remembers = True  # what another visit showed; not so in the networks to compare with (training/baseline)
+
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config

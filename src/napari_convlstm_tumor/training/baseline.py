@@ -40,6 +40,8 @@ class VisitUNet(nn.Module):
     speed.
     """
 
+    remembers = False
+
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         widths = [round(n * more) for n, more in zip(config.channels, WIDER, strict=True)]
@@ -88,6 +90,8 @@ class VisitUNet(nn.Module):
 
 class ForgetfulNet(GrowthNet):
     """The network whose state is zeroed before every visit."""
+
+    remembers = False
 
     def forward(
         self,
