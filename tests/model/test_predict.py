@@ -22,6 +22,7 @@ from napari_convlstm_tumor.model.follow import (
 )
 from napari_convlstm_tumor.model.network import GrowthNet, NetworkConfig
 from napari_convlstm_tumor.model.predict import visit_order
+from napari_convlstm_tumor.model.prompts import LIKENESS_CARRIED
 from napari_convlstm_tumor.model.windows import Canvas, plan_windows, window_weight
 from napari_convlstm_tumor.series import FED, AlignedSeries, Look, Prompt, Registration
 from napari_convlstm_tumor.settings import Settings
@@ -369,7 +370,7 @@ def test_nothing_is_known_again_in_a_kind_of_image_that_the_prompted_visit_lacks
 
 @pytest.mark.parametrize(
     ("clicked", "remembers", "carried"),
-    [(True, True, predict.LIKENESS_CARRIED), (True, False, 0.0), (False, True, 0.0)],
+    [(True, True, LIKENESS_CARRIED), (True, False, 0.0), (False, True, 0.0)],
 )
 def test_what_is_known_again_is_what_a_person_pointed_at(tiny_model, monkeypatch, clicked, remembers, carried) -> None:
     """Not what the program clicked by itself, nor where the memory is cleared to see what it is worth."""

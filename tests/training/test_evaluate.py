@@ -17,6 +17,7 @@ from napari_convlstm_tumor.series import AlignedSeries, Registration
 from napari_convlstm_tumor.settings import Settings
 from napari_convlstm_tumor.training import baseline, evaluate, goals, kept, leakage, methods, testsets
 from napari_convlstm_tumor.training.evaluate import Plan, Score
+from napari_convlstm_tumor.training.material import HELD_OUT_SARCOMAS
 from napari_convlstm_tumor.training.patients import PatientPlan
 from napari_convlstm_tumor.volume import Grid, Volume
 
@@ -185,9 +186,20 @@ def test_without_names_everything_that_the_data_allows_is_measured(tmp_path):
     (tmp_path / "sarcoma").mkdir()
     assert evaluate.plan_of(None, None, False, data=None).sets == ("simulated", "brains")
     plan = evaluate.plan_of(None, None, True, data=tmp_path, patients=50)
-    assert plan.sets == ("sarcoma", "simulated", "brains")
+    assert plan.sets == ("sarcoma", "warped", "simulated", "brains")
     assert (plan.patients, plan.measures) == (evaluate.QUICK_PATIENTS, evaluate.QUICK_MEASURES)
     assert evaluate.plan_of("brains, simulated", "dice", True, data=None, patients=2).sets == ("brains", "simulated")
+
+
+def test_real_tumors_are_followed_over_visits_whose_change_is_known(shared_data):
+    case = next(testsets.cases("warped", testsets.Sources(shared_data, (load_model("default").card,))))
+    assert case.set == "warped sarcoma ct" and case.patient in HELD_OUT_SARCOMAS
+    assert case.scored == (1, 2) and len(case.truths) == 3
+    assert list(case.shown) == [testsets.CLICK_FIRST, testsets.CLICK_EVERY, testsets.BOX_FIRST, testsets.MASK_FIRST]
+    given, prompts = case.shown[testsets.MASK_FIRST]
+    assert not prompts and np.array_equal(given[0], case.truths[0]) and given[1:] == (None, None)
+    for image, truth in zip(case.aligned.data[:, 0], case.truths, strict=True):  # the tumor moves with its image
+        assert abs(float(image[truth > 0].mean() - case.aligned.data[0, 0][case.truths[0] > 0].mean())) < 0.3
 
 
 # ---- simulated patients ----

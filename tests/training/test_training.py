@@ -14,6 +14,7 @@ from napari_convlstm_tumor.errors import SettingsError
 from napari_convlstm_tumor.io.discover import find_patient
 from napari_convlstm_tumor.model.card import load_model
 from napari_convlstm_tumor.model.network import GrowthNet, NetworkConfig
+from napari_convlstm_tumor.model.prompts import LIKENESS_CARRIED, SIMILARITY_WIDTH
 from napari_convlstm_tumor.training import dataset as samples
 from napari_convlstm_tumor.training import leakage, material, simulate, train
 from napari_convlstm_tumor.training.anatomy import Anatomy
@@ -23,6 +24,7 @@ from napari_convlstm_tumor.training.dataset import GrowthDataset, Stage, make_fi
 from napari_convlstm_tumor.training.losses import sequence_losses
 from napari_convlstm_tumor.training.parallel import join
 from napari_convlstm_tumor.training.patients import PatientPlan, simulate_patient, write_patient
+from napari_convlstm_tumor.training.sequences import sequence_of, with_prompts
 
 SMALL = NetworkConfig(channels=(8, 12, 16, 16, 16), hidden=(4, 4, 6, 6))
 # The least that can be trained on: four halvings, and 3 voxels of the first axis are left at the deepest level. With 2
@@ -46,6 +48,46 @@ def brain():
 @pytest.fixture(scope="module")
 def dataset(brain):
     return GrowthDataset([brain], make_fields([brain], 2, seed=1), seed=3, stage=Stage((2, 3), distance_share=1.0))
+
+
+@pytest.mark.parametrize(("mode", "carried"), [("click", True), ("click", False), ("click all", True), ("none", True)])
+def test_the_tissue_pointed_at_is_known_again_at_the_other_visits(mode: str, carried: bool) -> None:
+    masks = torch.zeros(2, 12, 12, 8, dtype=torch.bool)
+    masks[:, 3:9, 3:9, 1:7] = True
+    images = torch.where(masks, 2.0, 0.0)[:, None]
+    images[1] += 0.1  # another scan
+    levels = torch.where(masks, -1.0, 1.0)
+    levels[:, 6, 6, 4] = -3.0  # the click
+    sequence = sequence_of(images, ("t1",), masks, (0, 60), (1.0, 1.0, 1.0), levels)
+    sequence["present"] = torch.tensor([True])
+    alike = with_prompts(sequence, mode, Always(), 1.0 if carried else 0.0)["alike"]
+    first, later = ([float(frame[0, i, 6, 4]) for i in (6, 0)] for frame in alike)
+    expected = LIKENESS_CARRIED * np.exp(-((0.1 / SIMILARITY_WIDTH) ** 2)) if carried else 0.0
+    if mode == "none":
+        assert first == later == [0.0, 0.0]
+    else:
+        assert first == pytest.approx([1.0, 0.0], abs=1e-4)
+        assert later == pytest.approx([1.0 if mode == "click all" else expected, 0.0], abs=1e-4)
+
+
+@pytest.mark.parametrize("start", [None, "default"])
+def test_the_per_visit_network_is_told_nothing_of_other_visits(tmp_path, start) -> None:
+    for baseline, carried in ((True, False), (False, True)):
+        options = train.TrainOptions(tmp_path, baseline=baseline, start=start)
+        assert all((stage.carried_share > 0) == carried for _, stage in train._stages(options))
+
+
+class Always:
+    """A generator whose draws are 0.5: likeness is shown, clicks are deep."""
+
+    def random(self) -> float:
+        return 0.5
+
+    def uniform(self, low: float, high: float) -> float:
+        return (low + high) / 2
+
+    def integers(self, n: int) -> int:
+        return n // 2
 
 
 def test_the_front_travels_a_millimetre_per_millimetre_of_white_matter(brain):

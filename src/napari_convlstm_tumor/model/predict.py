@@ -59,11 +59,6 @@ SMALLEST_JOINED_MM3 = 150.0
 # better than either (Bates and Granger 1969): on 106 simulated patients of those that calibrate the bands, Dice was
 # 0.819 for none of it (the linear forecast), 0.826 for half and 0.818 for all (growthnet-3; a scratch script).
 FORECAST_SHARE = 0.5
-# At a visit that nobody pointed at, the likeness to the tissue pointed at at another one counts so much. The network
-# was not trained with it. On the heads of benchmarks/development_set.py, clicked at visit 1, Dice was 0.568 without it,
-# 0.624 with half and 0.579 with all on T1c (n = 5; all of it one lost tumor found again), 0.900, 0.901 and 0.900 on
-# FLAIR (n = 6). Where the program clicked by itself it lost (FLAIR 0.883 to 0.856), so only for a person's prompt.
-LIKENESS_CARRIED = 0.5
 
 
 def segment(
@@ -84,7 +79,7 @@ def segment(
     device = pick_device(settings.device)
     model = model or cached_model(settings.model, device)
     prompted = is_prompted(aligned, prompts)
-    work = Workplace(model, device, LIKENESS_CARRIED if prompted and model.network.remembers else 0.0)
+    work = Workplace(model, device, channels.LIKENESS_CARRIED if prompted and model.network.remembers else 0.0)
     refuse_blind_run(model, aligned, prompts)
     if prompted:
         answer = yield from _prompted(work, aligned, prompts, 0.0, 1.0)

@@ -23,6 +23,11 @@ SIMILARITY_WIDTH = 0.35
 CLICK_RADIUS_MM = 2.0
 BOX_CORE = 0.6  # elliptical radius within which a box is taken to be tumor
 SMALLEST_HALF_WIDTH = 0.5  # voxels; a box drawn in one slice still has a body
+# At a visit that nobody pointed at, the likeness to the tissue pointed at at another one counts so much. The network
+# was not trained with it. On the heads of benchmarks/development_set.py, clicked at visit 1, Dice was 0.568 without it,
+# 0.624 with half and 0.579 with all on T1c (n = 5; all of it one lost tumor found again), 0.900, 0.901 and 0.900 on
+# FLAIR (n = 6). Where the program clicked by itself it lost (FLAIR 0.883 to 0.856), so only for a person's prompt.
+LIKENESS_CARRIED = 0.5
 
 
 def empty_prompt(shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
@@ -60,11 +65,17 @@ def add_mask(prompt: Tensor, mask: Tensor) -> Tensor:
     return core
 
 
-def similarity(image: Tensor, core: Tensor | None) -> Tensor:
-    """Likeness (C, I, J, K) in 0..1 of every voxel of image (C, I, J, K) to the mean of the core; 0 without core."""
+def similarity(image: Tensor, core: Tensor | None, pointed_at: Tensor | None = None) -> Tensor:
+    """Likeness (C, I, J, K) in 0..1 of every voxel of image (C, I, J, K) to the mean of the core; 0 without core.
+
+    pointed_at: the image (C, I, J, K) of another visit, in which the core is.
+    """
     if core is None or not bool(core.any()):
         return torch.zeros_like(image)
-    return torch.stack([likeness(channel, channel[core].mean()[None]) for channel in image])
+    shown = image if pointed_at is None else pointed_at
+    return torch.stack(
+        [likeness(channel, other[core].mean()[None]) for channel, other in zip(image, shown, strict=True)]
+    )
 
 
 def likeness(channel: Tensor, references: Tensor) -> Tensor:

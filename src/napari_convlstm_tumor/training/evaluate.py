@@ -101,7 +101,8 @@ class Score:
 def plan_of(sets: str | None, measures: str | None, quick: bool, **values: Any) -> Plan:
     """The plan of the command line: comma-separated names, and all that is possible where there are none."""
     data = values["data"]
-    real = tuple(kind for kind in testsets.IMAGES if data is not None and (data / kind).is_dir())
+    there = [kind for kind in testsets.IMAGES if data is not None and (data / kind).is_dir()]
+    real = tuple(name for kind in there for name in testsets.MADE_OF[kind])
     if quick:
         values["patients"] = min(values["patients"], QUICK_PATIENTS)
     return Plan(
@@ -118,7 +119,8 @@ def _names(text: str) -> tuple[str, ...]:
 def check_leakage(plan: Plan) -> str:
     """A sentence on who is scored and why they are new to the network. Raises SettingsError when nobody is."""
     sources = _sources(plan)
-    found = {k: len(testsets.unseen_patients(k, sources)) for k in testsets.IMAGES if k in plan.sets}
+    scored = [k for k in testsets.IMAGES if not set(testsets.MADE_OF[k]).isdisjoint(plan.sets)]
+    found = {k: len(testsets.unseen_patients(k, sources)) for k in scored}
     rules = [
         f"none of their images is among the {len(card[leakage.CARD_KEY])} that the card lists"
         if leakage.CARD_KEY in card

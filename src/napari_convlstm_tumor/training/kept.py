@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from napari_convlstm_tumor.series import Series, Visit
 from napari_convlstm_tumor.training.anatomy import Anatomy
-from napari_convlstm_tumor.training.patients import PatientPlan, simulate_patient
+from napari_convlstm_tumor.training.patients import PatientPlan, SimulatedPatient, simulate_patient
+from napari_convlstm_tumor.training.warped import simulate_warped
 from napari_convlstm_tumor.volume import Grid, Volume
 
 Item = TypeVar("Item")
@@ -39,25 +40,31 @@ def simulated_series(plan: PatientPlan, anatomy: Anatomy | None, cache: Path | N
     """The patient of a plan with its masks, from ``cache`` where it is kept."""
     path = None if cache is None else cache / f"sim-{plan.seed}-{_key(plan, anatomy)}.npz"
     if path is None or not path.exists():
-        patient = simulate_patient(plan, anatomy)
-        whole = {
-            name: frames.astype(np.int16) for name, frames in patient.images.items()
-        }  # as a scanner's file has them
-        arrays: Arrays = {"days": np.array(patient.days), "masks": patient.masks, "affine": patient.affine, **whole}
+        arrays = _arrays(simulate_patient(plan, anatomy))
         if path is None:
-            return _series(plan, arrays)
+            return _series(plan.seed, plan.modalities, arrays)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part.npz")
         np.savez_compressed(part, allow_pickle=False, **arrays)
         part.replace(path)
     with np.load(path) as kept:
-        return _series(plan, {name: kept[name] for name in kept})
+        return _series(plan.seed, plan.modalities, {name: kept[name] for name in kept})
 
 
-def _series(plan: PatientPlan, arrays: Arrays) -> Series:
+def warped_series(anatomy: Anatomy, seed: int, visits: int) -> Series:
+    """The real tumor of ``anatomy`` with other visits made by a known warp (training/warped), and its masks."""
+    return _series(seed, tuple(anatomy.images), _arrays(simulate_warped(anatomy, seed, visits)))
+
+
+def _arrays(patient: SimulatedPatient) -> Arrays:
+    whole = {name: frames.astype(np.int16) for name, frames in patient.images.items()}  # as a scanner's file has them
+    return {"days": np.array(patient.days), "masks": patient.masks, "affine": patient.affine, **whole}
+
+
+def _series(seed: int, modalities: Sequence[str], arrays: Arrays) -> Series:
     i, j, k = arrays["masks"].shape[1:]
     grid = Grid((i, j, k), arrays["affine"].astype(np.float64))
-    images = {m: arrays[m].astype(np.float32) for m in plan.modalities}
+    images = {m: arrays[m].astype(np.float32) for m in modalities}
     visits = tuple(
         Visit(
             f"visit-{t + 1}",
@@ -67,7 +74,7 @@ def _series(plan: PatientPlan, arrays: Arrays) -> Series:
         )
         for t, day in enumerate(arrays["days"])
     )
-    return Series(f"sim-{plan.seed}", visits)
+    return Series(f"sim-{seed}", visits)
 
 
 def _key(plan: PatientPlan, anatomy: Anatomy | None) -> str:

@@ -208,7 +208,7 @@ class OwnDataset(Dataset[dict[str, Tensor]]):
         visits = _draw_visits(patient, patient.judged if mode == "none" else patient.shows_tumor, self.stage, rng)
         sequence = _crop(patient, visits, mode, rng)
         judged = torch.tensor([patient.judged[t] for t in visits])
-        sample = {**with_prompts(sequence, mode, rng), "judged": judged}
+        sample = {**with_prompts(sequence, mode, rng, self.stage.carried_share), "judged": judged}
         forward = len(visits) > 1 and visits[0] < visits[1]
         if forward and bool(judged.all()) and rng.random() < self.stage.distance_share:
             sample |= distances(sample["mask"], sample["days"], sample["spacing_mm"])

@@ -38,16 +38,26 @@ def sequence_of(
     }
 
 
-def with_prompts(sequence: dict[str, Tensor], mode: str, rng: np.random.Generator) -> dict[str, Tensor]:
-    """Prompt channels and similarity; ``level`` (used to place clicks deep inside) is dropped."""
+def with_prompts(
+    sequence: dict[str, Tensor], mode: str, rng: np.random.Generator, carried_share: float = 0.0
+) -> dict[str, Tensor]:
+    """Prompt channels and similarity; ``level`` (used to place clicks deep inside) is dropped.
+
+    carried_share: so often the likeness to what the first visit shows is known at the others, as in model/predict.
+    """
     level, masks, images = sequence.pop("level"), sequence["mask"], sequence["images"]
     prompt = torch.zeros(len(masks), prompts.PROMPT_CHANNELS, *masks.shape[1:])
     alike = torch.zeros_like(images)
+    present = sequence["present"].reshape(-1, 1, 1, 1)
     alike_helps = rng.random() > ALIKE_DROPPED
-    for t in range(len(masks) if mode in SHOWN_AT_ALL else 1):
+    shown = len(masks) if mode in SHOWN_AT_ALL else 1
+    for t in range(shown):
         core = _draw_prompt(prompt[t], mode, masks[t], level[t], sequence["spacing_mm"].tolist(), rng)
         if alike_helps:
-            alike[t] = prompts.similarity(images[t], core) * sequence["present"].reshape(-1, 1, 1, 1)
+            alike[t] = prompts.similarity(images[t], core) * present
+    if alike_helps and rng.random() < carried_share:
+        for t in range(shown, len(masks)):
+            alike[t] = prompts.LIKENESS_CARRIED * prompts.similarity(images[t], core, images[0]) * present
     return {**sequence, "prompt": prompt, "alike": alike}
 
 

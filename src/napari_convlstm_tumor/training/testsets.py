@@ -2,6 +2,8 @@
 
 sarcoma       tumors at one visit, CT and T1, click or box
 glioblastoma  pairs of T1c visits, scored at visit 2 on its native grid, holes filled slice by slice
+warped        those sarcomas with two more visits made by a known warp of the front: how a change is followed on real
+              images, from a click at visit 1 or at every visit, a box or a mask at visit 1
 simulated     heads of ICBM152 tissue with growth of seeds that no training run uses, 4 visits, T1c or FLAIR
 brains        the same growth in the real brains of ../shared/data/brains (the template where they are absent), one
               visit: whole tumor on FLAIR, core on T1c; small lesions as in the simulated heads, gliomas of the size
@@ -31,8 +33,8 @@ from napari_convlstm_tumor.prepare.preprocess import align
 from napari_convlstm_tumor.series import AlignedSeries, Prompt, Series
 from napari_convlstm_tumor.settings import Settings
 from napari_convlstm_tumor.training import leakage
-from napari_convlstm_tumor.training.anatomy import Anatomy, real_brains
-from napari_convlstm_tumor.training.kept import ahead, simulated_series
+from napari_convlstm_tumor.training.anatomy import Anatomy, real_brains, real_tumors
+from napari_convlstm_tumor.training.kept import ahead, simulated_series, warped_series
 from napari_convlstm_tumor.training.patients import PatientPlan
 from napari_convlstm_tumor.training.scores import Mask, filled
 from napari_convlstm_tumor.volume import Grid, Volume
@@ -42,6 +44,7 @@ AnyMask = npt.NDArray[Any]
 Given = tuple[npt.NDArray[np.uint8] | None, ...]
 # Training draws from its own generators: these patients are never among its own.
 FIRST_SIMULATED_SEED, FIRST_BRAIN_SEED, FIRST_GLIOMA_SEED, FIRST_TUMOR_FREE_SEED = 5000, 6000, 7000, 8000
+FIRST_WARPED_SEED, WARPED_VISITS = 9000, 3
 SIMULATED_MM = (1.5, 1.5, 1.5)
 # A tumor smaller than this is no test of finding one.
 SMALLEST_TUMOR_ML = 0.5
@@ -51,7 +54,7 @@ SMALLEST_CLICKED_ML = 0.1
 MOST_BRAINS = 20
 NO_PROMPT, CLICK, BOX = "none", "click", "box"
 CLICK_FIRST, CLICK_EVERY, CLICK_BOTH = "click at visit 1", "click at every visit", "click at both"
-MASK_FIRST = "mask at visit 1"
+MASK_FIRST, BOX_FIRST = "mask at visit 1", "box at visit 1"
 WHOLE_TUMOR, CORE = "whole tumor", "core"
 GLIOMA = "glioma's "  # of the size of one: 10 to 150 mL
 TUMOR_FREE = "tumor-free"
@@ -63,6 +66,8 @@ BRAIN_COURSES = {
 }
 # Image files of the real patients of each kind.
 IMAGES = {"sarcoma": "[ct]?.nii.gz", "glioblastoma": "t1c.nii.gz"}
+# Sets made of the real patients of a kind.
+MADE_OF = {"sarcoma": ("sarcoma", "warped"), "glioblastoma": ("glioblastoma",)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,6 +190,28 @@ def _pair_case(series: Series, aligned: AlignedSeries) -> Case:
     )
 
 
+def _warped(sources: Sources) -> Iterator[Case]:
+    unseen = {folder.name for folder in unseen_patients("sarcoma", sources)}
+    for n, anatomy in enumerate(real_tumors(sources.folder("sarcoma"))):
+        name, modality = anatomy.name.rsplit("-", 1)
+        if name in unseen:
+            series = replace(warped_series(anatomy, FIRST_WARPED_SEED + n, WARPED_VISITS), patient=name)
+            yield _warped_case(_simulated_case(f"warped sarcoma {modality}", series))
+
+
+def _warped_case(case: Case) -> Case:
+    """Also shown by the box and the mask of visit 1, never without a prompt; its fronts are not forecast."""
+    first, *later = case.truths
+    boxed = box(Volume(first, case.aligned.grid), 1)
+    shown = {
+        **case.shown,
+        BOX_FIRST: ((None,) * len(case.truths), (boxed,)),
+        MASK_FIRST: ((first, *[None] * len(later)), ()),
+    }
+    del shown[NO_PROMPT]
+    return replace(case, shown=shown, common_truths=())
+
+
 def _simulated(sources: Sources) -> Iterator[Case]:
     yield from head_cases("simulated", FIRST_SIMULATED_SEED, sources.patients, sources.cache)
 
@@ -266,6 +293,7 @@ def brain_cases(
 SETS: Mapping[str, Callable[[Sources], Iterator[Case]]] = {
     "sarcoma": _sarcoma,
     "glioblastoma": _glioblastoma,
+    "warped": _warped,
     "simulated": _simulated,
     "brains": _brains,
 }

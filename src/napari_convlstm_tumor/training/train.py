@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from napari_convlstm_tumor.training.material import (
     FORECAST_STAGE,
     LAST_STAGE,
     STAGES,
+    Stages,
     about,
     load_material,
     stage_loader,
@@ -106,10 +107,9 @@ def train(options: TrainOptions) -> Iterator[dict[str, float]]:
         )
     network, start = _network(options)
     network.to(team.device).to(memory_format=torch.channels_last_3d)
-    stages = LAST_STAGE if start is not None else STAGES
+    stages = _stages(options)
     if options.forecast_only:
         network.requires_grad_(False).forecast.requires_grad_(True)
-        stages = FORECAST_STAGE
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(options.averaging))
     optimiser = torch.optim.AdamW(network.parameters(), lr=options.learning_rate, weight_decay=1e-4)
     step = _resume(options.run, network, average, optimiser)
@@ -167,6 +167,16 @@ def _network(options: TrainOptions) -> tuple[Any, Mapping[str, Any] | None]:
         return (VisitUNet if options.baseline else GrowthNet)(options.network), None
     model = load_baseline(Path(options.start)) if options.baseline else load_model(options.start)
     return model.network, model.card
+
+
+def _stages(options: TrainOptions) -> Stages:
+    """What the run draws when; a network that has no memory knows nothing of what another visit showed."""
+    if options.forecast_only:
+        return FORECAST_STAGE
+    stages: Stages = STAGES if options.start is None else LAST_STAGE
+    if options.baseline:
+        return [(share, replace(stage, carried_share=0.0)) for share, stage in stages]
+    return stages
 
 
 def training_step(
