@@ -387,6 +387,23 @@ def test_what_is_known_again_is_what_a_person_pointed_at(tiny_model, monkeypatch
     assert set(seen) == {carried}
 
 
+@pytest.mark.parametrize(
+    ("kind", "visits", "masks", "warned"),
+    [
+        ("ct", (1,), (None,) * 3, True),
+        ("ct", (1, 2, 3), (None,) * 3, False),
+        ("ct", (), (ball(), None, None), True),
+        ("ct", (2, 3), (ball(), None, None), False),
+        ("t1c", (1,), (None,) * 3, False),
+    ],
+)
+def test_where_change_is_followed_in_part_every_visit_is_asked_for(tiny_model, kind, visits, masks, warned) -> None:
+    aligned = replace(tiny_series(masks), modalities=(kind,))
+    clicks = tuple(Prompt(visit, "point", np.array((11.0, 11.0, 6.0))) for visit in visits)
+    prediction = answer(aligned, tiny_model, clicks)
+    assert any("only in part" in w for w in prediction.warnings) == warned
+
+
 def test_clicks_in_unlike_tissue_each_find_their_own_likeness() -> None:
     aligned = tiny_series((None, None, None))
     aligned.data[0, 0] = 0.0

@@ -193,11 +193,11 @@ def test_without_names_everything_that_the_data_allows_is_measured(tmp_path):
 
 def test_real_tumors_are_followed_over_visits_whose_change_is_known(shared_data):
     case = next(testsets.cases("warped", testsets.Sources(shared_data, (load_model("default").card,))))
-    assert case.set == "warped sarcoma ct" and case.patient in HELD_OUT_SARCOMAS
-    assert case.scored == (1, 2) and len(case.truths) == 3
+    assert case.set == "warped sarcoma, ct" and case.patient in HELD_OUT_SARCOMAS
+    assert case.scored == (1, 2, 3) and len(case.truths) == 4
     assert list(case.shown) == [testsets.CLICK_FIRST, testsets.CLICK_EVERY, testsets.BOX_FIRST, testsets.MASK_FIRST]
     given, prompts = case.shown[testsets.MASK_FIRST]
-    assert not prompts and np.array_equal(given[0], case.truths[0]) and given[1:] == (None, None)
+    assert not prompts and np.array_equal(given[0], case.truths[0]) and given[1:] == (None, None, None)
     for image, truth in zip(case.aligned.data[:, 0], case.truths, strict=True):  # the tumor moves with its image
         assert abs(float(image[truth > 0].mean() - case.aligned.data[0, 0][case.truths[0] > 0].mean())) < 0.3
 
@@ -286,8 +286,9 @@ EVERY_METHOD = [f"{m}{kept}" for m in ("network", "memory cleared") for kept in 
 
 
 def test_every_goal_finds_its_row_under_the_names_that_evaluate_gives():
+    pooled = {"simulated brain": "simulated t1c", "warped sarcoma": "warped sarcoma, ct"}
     found = [
-        Score(f"{'simulated t1c' if g.set == 'simulated brain' else g.set}", g.prompt, method, g.measure, "p", 0.5)
+        Score(pooled.get(g.set, g.set), g.prompt, method, g.measure, "p", 0.5)
         for g in goals.GOALS
         for method in (*EVERY_METHOD, "persistence", "linear, mean speed", "linear, pointwise")
     ]

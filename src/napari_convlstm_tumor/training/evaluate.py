@@ -57,6 +57,8 @@ BOOTSTRAP_DRAWS = 1000
 POOLED = {
     "simulated t1c": "simulated brain",
     "simulated flair": "simulated brain",
+    "warped sarcoma, ct": "warped sarcoma",
+    "warped sarcoma, t1": "warped sarcoma",
     "simulated t1c, unchanged": "simulated brain, unchanged",
     "simulated flair, unchanged": "simulated brain, unchanged",
 }

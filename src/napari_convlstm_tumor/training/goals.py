@@ -69,6 +69,10 @@ GOALS = (
     Goal("memory: full minus reset, nothing followed", "simulated brain", CLICK_EVERY, 0.01, 0.04, LATER, MEMORY),
     Goal("memory: full minus reset, as shown", "simulated brain", CLICK_FIRST, 0.15, 0.25, LATER, MEMORY_SHOWN),
     Goal("memory: full minus reset, as shown", "simulated brain", CLICK_EVERY, 0.01, 0.04, LATER, MEMORY_SHOWN),
+    Goal("memory on warped real tumors, nothing followed", "warped sarcoma", CLICK_FIRST, 0.15, 0.25, LATER, MEMORY),
+    Goal("memory on warped real tumors, nothing followed", "warped sarcoma", CLICK_EVERY, 0.01, 0.04, LATER, MEMORY),
+    Goal("memory on warped real tumors, as shown", "warped sarcoma", CLICK_FIRST, 0.15, 0.25, LATER, MEMORY_SHOWN),
+    Goal("memory on warped real tumors, as shown", "warped sarcoma", CLICK_EVERY, 0.01, 0.04, LATER, MEMORY_SHOWN),
     Goal(
         "forecast Dice, minus the best of persistence and linear",
         "simulated brain",
@@ -90,6 +94,15 @@ GOALS = (
     Goal(
         "volume change, median abs. error of ln(V2/V1)",
         "simulated brain",
+        CLICK_FIRST,
+        0.25,
+        0.12,
+        "abs. error of ln(V2/V1) at visits 2-4",
+        lower_is_better=True,
+    ),
+    Goal(
+        "volume change of warped real tumors, median abs. error of ln(V2/V1)",
+        "warped sarcoma",
         CLICK_FIRST,
         0.25,
         0.12,

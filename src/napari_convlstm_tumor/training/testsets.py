@@ -2,7 +2,7 @@
 
 sarcoma       tumors at one visit, CT and T1, click or box
 glioblastoma  pairs of T1c visits, scored at visit 2 on its native grid, holes filled slice by slice
-warped        those sarcomas with two more visits made by a known warp of the front: how a change is followed on real
+warped        those sarcomas with three more visits made by a known warp of the front: how a change is followed on real
               images, from a click at visit 1 or at every visit, a box or a mask at visit 1
 simulated     heads of ICBM152 tissue with growth of seeds that no training run uses, 4 visits, T1c or FLAIR
 brains        the same growth in the real brains of ../shared/data/brains (the template where they are absent), one
@@ -44,7 +44,7 @@ AnyMask = npt.NDArray[Any]
 Given = tuple[npt.NDArray[np.uint8] | None, ...]
 # Training draws from its own generators: these patients are never among its own.
 FIRST_SIMULATED_SEED, FIRST_BRAIN_SEED, FIRST_GLIOMA_SEED, FIRST_TUMOR_FREE_SEED = 5000, 6000, 7000, 8000
-FIRST_WARPED_SEED, WARPED_VISITS = 9000, 3
+FIRST_WARPED_SEED, WARPED_VISITS = 9000, 4
 SIMULATED_MM = (1.5, 1.5, 1.5)
 # A tumor smaller than this is no test of finding one.
 SMALLEST_TUMOR_ML = 0.5
@@ -196,7 +196,7 @@ def _warped(sources: Sources) -> Iterator[Case]:
         name, modality = anatomy.name.rsplit("-", 1)
         if name in unseen:
             series = replace(warped_series(anatomy, FIRST_WARPED_SEED + n, WARPED_VISITS), patient=name)
-            yield _warped_case(_simulated_case(f"warped sarcoma {modality}", series))
+            yield _warped_case(_simulated_case(f"warped sarcoma, {modality}", series))
 
 
 def _warped_case(case: Case) -> Case:
