@@ -129,7 +129,7 @@ def _add_evaluate(subparsers: Any) -> None:
     parser.add_argument("--data", type=Path, help="folder with sarcoma/, glioblastoma/ and brains/")
     parser.add_argument("--model", default="default", help="name of a shipped model, or a .safetensors file")
     parser.add_argument("--baseline", type=Path, metavar="FILE", help="weights of a per-visit U-Net to compare with")
-    parser.add_argument("--sets", help="of sarcoma,glioblastoma,simulated,brains (default: all that --data allows)")
+    parser.add_argument("--sets", help="of sarcoma,glioblastoma,warped,simulated,brains (default: all possible)")
     parser.add_argument("--measures", help="of dice,hausdorff,volume,change,memory,forecast,consistency (default: all)")
     parser.add_argument("--patients", type=int, default=50, help="simulated patients (default 50)")
     parser.add_argument("--quick", action="store_true", help="8 simulated patients; dice, change, memory and forecast")

@@ -62,13 +62,13 @@ def cautions(model: Model, aligned: AlignedSeries, prompts: tuple[Prompt, ...], 
             "Outlined without a prompt: this automatic mode is not reliable yet. Click the tumor and run again, "
             "or check every outline by eye."
         )
-    pointed_at = {p.visit - 1 for p in prompts}
-    unseen = [v for v, mask in enumerate(aligned.masks) if mask is None and v not in pointed_at]
-    if is_prompted(aligned, prompts) and unseen and not set(aligned.modalities) & set(model.card.get("automatic", [])):
+    outlined = any(mask is None for mask in aligned.masks)
+    searched = set(aligned.modalities) & set(model.card.get("automatic", []))
+    if outlined and len(aligned.masks) > 1 and not searched:
         found.append(
             f"On {', '.join(aligned.modalities)} the network follows growth, and still less shrinkage, only in part "
-            "from one visit to others (docs/accuracy.md, warped sarcomas). Click the tumor at every visit, or correct "
-            "the outlines, before reading a change."
+            "(docs/accuracy.md, warped sarcomas). Click the tumor at every visit and correct the outlines before "
+            "reading a change."
         )
     for visit in sorted({p.visit for p in prompts if aligned.masks[p.visit - 1] is not None}):
         found.append(f"The prompts at visit {visit} changed nothing there: it has a mask, which stands as it is.")
