@@ -10,6 +10,7 @@ before and after.
 from __future__ import annotations
 
 import argparse
+import math
 import shutil
 import time
 from pathlib import Path
@@ -104,7 +105,8 @@ def _scores(options: argparse.Namespace, patients: tuple[str, ...], method: str,
         for prompt, (given, prompts) in case.shown.items():
             mask = methods.segmented(case.aligned, given, prompts, Settings(model=model)).mask(0)
             blank = Score(case.set, prompt, method, "", case.patient, 0.0)
-            found += mask_scores(case, [case.scored_mask(mask, 0)], MEASURES, blank)
+            made = mask_scores(case, [case.scored_mask(mask, 0)], MEASURES, blank)
+            found += [score for score in made if not math.isnan(score.value)]  # no visit without a tumor is there
     return found
 
 
