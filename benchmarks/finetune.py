@@ -10,7 +10,6 @@ before and after.
 from __future__ import annotations
 
 import argparse
-import math
 import shutil
 import time
 from pathlib import Path
@@ -22,7 +21,7 @@ from scipy import ndimage
 
 from napari_convlstm_tumor.settings import Settings
 from napari_convlstm_tumor.training import methods
-from napari_convlstm_tumor.training.evaluate import Score, mask_scores, table, to_markdown
+from napari_convlstm_tumor.training.evaluate import Score, finite, mask_scores, table, to_markdown
 from napari_convlstm_tumor.training.material import HELD_OUT_SARCOMAS
 from napari_convlstm_tumor.training.testsets import one_visit_case
 from napari_convlstm_tumor.training.train import TrainOptions, export, train
@@ -105,8 +104,7 @@ def _scores(options: argparse.Namespace, patients: tuple[str, ...], method: str,
         for prompt, (given, prompts) in case.shown.items():
             mask = methods.segmented(case.aligned, given, prompts, Settings(model=model)).mask(0)
             blank = Score(case.set, prompt, method, "", case.patient, 0.0)
-            made = mask_scores(case, [case.scored_mask(mask, 0)], MEASURES, blank)
-            found += [score for score in made if not math.isnan(score.value)]  # no visit without a tumor is there
+            found += finite(mask_scores(case, [case.scored_mask(mask, 0)], MEASURES, blank))
     return found
 
 

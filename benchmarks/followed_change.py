@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,6 @@ from napari_convlstm_tumor.training import methods, testsets
 from napari_convlstm_tumor.training.testsets import Case
 
 Pairs = npt.NDArray[np.float64]
-AGAIN_DAYS = 60
 LEAST_CHANGE = 0.1  # of ln V: below, a share of it says nothing
 
 
@@ -67,18 +65,7 @@ def _logs(masks: Sequence[npt.NDArray[np.generic]]) -> Pairs:
 
 def _seen_again(case: Case, settings: Settings) -> float:
     """Volume outlined on the image of visit 1 when it is shown again, against the mask given at the first time."""
-    first = methods.visit_alone(case.aligned, 0)
-    twice = replace(
-        first,
-        **{
-            name: np.repeat(getattr(first, name), 2, axis=0)
-            for name in ("data", "present", "inside", "centre", "scale")
-        },
-        days=(0, AGAIN_DAYS),
-        masks=(None, None),
-        registrations=first.registrations * 2,
-        native_grids=first.native_grids * 2,
-    )
+    twice = methods.repeated(case.aligned, 2, methods.AGAIN_GAP_DAYS)
     prediction = methods.segmented(twice, (case.truths[0], None), (), settings)
     return np.count_nonzero(prediction.mask(1)) / np.count_nonzero(case.truths[0])
 

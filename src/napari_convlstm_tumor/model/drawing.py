@@ -20,7 +20,8 @@ from napari_convlstm_tumor.volume import FloatArray, Grid, Volume
 # How sharply the ellipsoid in a box ends, per its radius.
 BOX_EDGE = 12.0
 # The ellipsoid's radii as a share of the box's: a tumor touches the walls at single points. On the masks of the 19
-# sarcomas trained on, ellipsoids of this size have a mean Dice of 0.761, those that touch the walls 0.749.
+# sarcomas trained on, ellipsoids of this size have a mean Dice of 0.761, those that touch the walls 0.749 (a scratch
+# script).
 BOX_FILLED = 0.95
 # A scribbled line is drawn as clicks this far apart.
 SCRIBBLE_STEP_MM = 4.0

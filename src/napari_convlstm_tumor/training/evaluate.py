@@ -139,7 +139,7 @@ def score(plan: Plan) -> Iterator[Score]:
     networks, sources = _networks(plan), _sources(plan)
     for name in plan.sets:
         for case in testsets.cases(name, sources):
-            yield from _finite(_case_scores(case, plan, networks))
+            yield from finite(_case_scores(case, plan, networks))
 
 
 def _sources(plan: Plan) -> Sources:
@@ -159,7 +159,7 @@ def _networks(plan: Plan) -> Networks:
     return Networks(Settings(model=plan.model, device=plan.device), cleared, unet)
 
 
-def _finite(found: Iterable[Score]) -> Iterator[Score]:
+def finite(found: Iterable[Score]) -> Iterator[Score]:
     """Without the numbers that do not exist (NaN)."""
     return (s for s in found if not math.isnan(s.value))
 

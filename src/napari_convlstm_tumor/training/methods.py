@@ -86,23 +86,29 @@ def again(case: Case, rng: np.random.Generator) -> Case:
     A click is a point drawn from the inner half of the tumor, as different people click.
     """
     times, truth = AGAIN_VISITS, case.common_truths[0]
-    first = visit_alone(replace(case.aligned, masks=(None,) * len(case.truths)), 0)
-    frames = [[_scanned(channel, rng) for channel in first.data[0]] for _ in range(times)]
-    aligned = replace(
+    same = repeated(case.aligned, times, AGAIN_GAP_DAYS)
+    frames = [[_scanned(channel, rng) for channel in visit] for visit in same.data]
+    aligned = replace(same, data=np.stack([np.stack(channels) for channels in frames]))
+    clicks = tuple(_drawn_click(Volume(truth, aligned.grid), t + 1, rng) for t in range(times))
+    shown = {CLICK_EVERY: ((None,) * times, clicks)}
+    return replace(case, aligned=aligned, truths=(truth,) * times, shown=shown, common_truths=(truth,) * times)
+
+
+def repeated(aligned: AlignedSeries, times: int, gap_days: int) -> AlignedSeries:
+    """The first visit ``times`` times, ``gap_days`` apart, without masks."""
+    first = visit_alone(aligned, 0)
+    return replace(
         first,
-        data=np.stack([np.stack(channels) for channels in frames]),
+        data=np.repeat(first.data, times, axis=0),
         present=np.repeat(first.present, times, axis=0),
         inside=np.repeat(first.inside, times, axis=0),
-        days=tuple(AGAIN_GAP_DAYS * t for t in range(times)),
+        days=tuple(gap_days * t for t in range(times)),
         centre=np.repeat(first.centre, times, axis=0),
         scale=np.repeat(first.scale, times, axis=0),
         masks=(None,) * times,
         registrations=first.registrations * times,
         native_grids=first.native_grids * times,
     )
-    clicks = tuple(_drawn_click(Volume(truth, aligned.grid), t + 1, rng) for t in range(times))
-    shown = {CLICK_EVERY: ((None,) * times, clicks)}
-    return replace(case, aligned=aligned, truths=(truth,) * times, shown=shown, common_truths=(truth,) * times)
 
 
 def _scanned(channel: FloatVolume, rng: np.random.Generator) -> FloatVolume:
