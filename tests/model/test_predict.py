@@ -305,6 +305,25 @@ def test_only_specks_at_a_visit_are_left_out_and_said(tiny_model, monkeypatch) -
     assert len(said) == 1 and "visit 3" in said[0]
 
 
+@pytest.mark.parametrize(("pieces", "said"), [(2, False), (9, True)])
+def test_an_outline_that_falls_into_many_pieces_is_said(tiny_model, monkeypatch, pieces, said) -> None:
+    aligned = tiny_series((None, None, None))
+    frames = np.zeros((3, *aligned.grid.shape), np.float32)
+    frames[0, 8:14, 8:14, 4:8] = 0.9
+    for n in range(pieces):  # of 48 mm3 each, apart
+        frames[1, 8 * (n // 3) : 8 * (n // 3) + 4, 8 * (n % 3) : 8 * (n % 3) + 4, 4:7] = 0.9
+    made = predict._Answer(frames, np.zeros((1, 1, 1, 1), np.float16), Look((slice(0, 1),) * 3, (1, 1, 1)))
+
+    def outlined(*_):
+        yield 1.0
+        return made
+
+    monkeypatch.setattr(predict, "_prompted", outlined)
+    prediction = answer(aligned, tiny_model, (Prompt(1, "point", np.zeros(3)),))
+    warned = [w for w in prediction.warnings if "many pieces" in w]
+    assert bool(warned) == said and all("visit 2" in w for w in warned)
+
+
 def test_what_the_lesion_reaches_at_another_visit_is_counted_from_the_start_and_said(tiny_model, monkeypatch) -> None:
     aligned = tiny_series((None, None, None))
     frames = np.zeros((3, *aligned.grid.shape), np.float32)
@@ -359,6 +378,16 @@ def test_a_later_prompt_says_what_is_known_again_from_then_on() -> None:
         1: (1.0, 1.0),
         2: (1.0, 0.5),
     }
+
+
+def test_an_empty_mask_does_not_end_what_is_known_again() -> None:
+    """The tumor may be gone at one visit and come back."""
+    aligned = tiny_series((None, np.zeros((24, 24, 12), np.uint8), None))
+    aligned.data[:] = 0.0
+    aligned.data[:, 0, 8:16] = 2.0
+    drawn = drawing.draw_prompts(aligned, (Prompt(1, "point", np.array((12.0, 12.0, 6.0))),))
+    for visit, share in enumerate((1.0, 0.5, 0.5)):
+        assert likeness_at(aligned, drawn, visit, carried=0.5)[0, 0, 8:16].unique().tolist() == [share]
 
 
 def test_nothing_is_known_again_in_a_kind_of_image_that_the_prompted_visit_lacks() -> None:

@@ -16,12 +16,11 @@ from napari_convlstm_tumor.model.card import load_model
 from napari_convlstm_tumor.model.network import GrowthNet, NetworkConfig
 from napari_convlstm_tumor.model.prompts import LIKENESS_CARRIED, SIMILARITY_WIDTH
 from napari_convlstm_tumor.training import dataset as samples
-from napari_convlstm_tumor.training import leakage, material, simulate, train
+from napari_convlstm_tumor.training import leakage, losses, material, simulate, train
 from napari_convlstm_tumor.training.anatomy import Anatomy
 from napari_convlstm_tumor.training.baseline import VisitUNet, load_baseline
 from napari_convlstm_tumor.training.crops import draw_crop, half, head_crop
 from napari_convlstm_tumor.training.dataset import GrowthDataset, Stage, make_fields
-from napari_convlstm_tumor.training.losses import sequence_losses
 from napari_convlstm_tumor.training.parallel import join
 from napari_convlstm_tumor.training.patients import PatientPlan, simulate_patient, write_patient
 from napari_convlstm_tumor.training.sequences import sequence_of, with_prompts
@@ -255,11 +254,23 @@ def test_visits_without_a_mask_teach_nothing(dataset):
     scribbled = sample["mask"].clone()
     scribbled[:, 1:] = ~scribbled[:, 1:]
     with torch.no_grad():
-        some = sequence_losses(network, {**sample, "judged": judged})["segmentation"]
-        other = sequence_losses(network, {**sample, "judged": judged, "mask": scribbled})["segmentation"]
-        whole = sequence_losses(network, sample)["segmentation"]
+        some = losses.sequence_losses(network, {**sample, "judged": judged})["segmentation"]
+        other = losses.sequence_losses(network, {**sample, "judged": judged, "mask": scribbled})["segmentation"]
+        whole = losses.sequence_losses(network, sample)["segmentation"]
     assert torch.equal(some, other)
     assert not torch.equal(some, whole)
+
+
+def test_what_is_tumor_at_some_visits_alone_weighs_more_and_alike_in_both_directions() -> None:
+    """Over-drawn at the visit without it, or missed at the visit with it, costs the same and more than elsewhere."""
+    first, second = torch.zeros(2, 1, 4, 4, 4).unbind()
+    first[:, 0], second[:, 1], first[:, 2], second[:, 2] = 1, 1, 1, 1  # gone, come, at both; the last is never tumor
+    masks = torch.stack([first, second], dim=1)
+    changing = losses._changing(masks)
+    assert changing[0, 0, :, 0, 0].tolist() == [True, True, False, False]
+    weights = losses._weights(second[:, None], changing)[0, 0, :, 0, 0].tolist()
+    assert weights == [losses.CHANGING_WEIGHT, losses.CHANGING_WEIGHT, losses.TUMOR_WEIGHT, 1.0]
+    assert losses._changing(masks[:, :1]).sum() == 0
 
 
 @pytest.mark.parametrize(("values", "message"), [({"own_share": 0.0}, "share"), ({"steps": 0}, "steps")])

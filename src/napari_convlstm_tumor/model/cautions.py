@@ -22,13 +22,14 @@ class Doubts:
 
     lost: something was outlined, but nothing that continues the lesion. joined: something was left out that lies in
     part where the lesion is at another visit; taken_in: the same for the most part, and it was not left out.
-    specks: only specks were outlined.
+    specks: only specks were outlined. scattered: the outline falls into many pieces.
     """
 
     lost: tuple[int, ...] = ()
     joined: tuple[int, ...] = ()
     taken_in: tuple[int, ...] = ()
     specks: tuple[int, ...] = ()
+    scattered: tuple[int, ...] = ()
 
 
 def refuse_blind_run(model: Model, aligned: AlignedSeries, prompts: tuple[Prompt, ...]) -> None:
@@ -93,6 +94,11 @@ def cautions(model: Model, aligned: AlignedSeries, prompts: tuple[Prompt, ...], 
         found.append(
             f"At visit {visit + 1} the network outlined something, but nothing that continues the lesion pointed at: "
             "it was left out. Click the tumor at that visit if it is still there."
+        )
+    for visit in doubts.scattered:
+        found.append(
+            f"At visit {visit + 1} the outline falls into many pieces: it may have left the tumor for tissue that "
+            "looks like it, and its volume may be far too large. Look, and click the tumor there or erase what is none."
         )
     for visit in doubts.specks:
         if aligned.masks[visit] is None:

@@ -35,6 +35,7 @@ from napari_convlstm_tumor.model.follow import (
     joined_later,
     outlines_of,
     places_found,
+    scattered,
     surest,
     taken_in,
     with_lost_rims,
@@ -87,11 +88,12 @@ def segment(
         answer = yield from _automatic(work, aligned)
     outlined = [bool((frame >= 0.5).any()) for frame in answer.probability]
     probability = _cleaned(answer.probability, aligned, prompts)
-    specks = (visit for visit, frame in enumerate(probability) if outlined[visit] and not (frame >= 0.5).any())
-    doubts = replace(answer.doubts, specks=tuple(specks))
+    specks = [visit for visit, frame in enumerate(probability) if outlined[visit] and not (frame >= 0.5).any()]
     for visit, mask in enumerate(aligned.masks):
         if mask is not None:
             probability[visit] = mask
+    in_pieces = scattered(probability >= 0.5, _pointed_at(aligned, prompts))
+    doubts = replace(answer.doubts, specks=tuple(specks), scattered=tuple(in_pieces))
     warnings = (*cautions(model, aligned, prompts, doubts), *work.notes)
     return Prediction(
         probability,
@@ -115,11 +117,16 @@ def _unfollowed(answer: _Answer, aligned: AlignedSeries, prompts: tuple[Prompt, 
 
 def _cleaned(probability: FloatVolume, aligned: AlignedSeries, prompts: tuple[Prompt, ...]) -> FloatVolume:
     """Probability (T, I, J, K), in place: within each visit's image, without specks where nobody pointed."""
-    pointed_at = {p.visit - 1 for p in prompts}
     probability *= aligned.inside
-    for visit in set(range(len(probability))) - pointed_at:
+    for visit in set(range(len(probability))) - {p.visit - 1 for p in prompts}:
         probability[visit] = without_specks(probability[visit], aligned.grid.spacing_mm, SMALLEST_OUTLINED_MM3)
     return probability
+
+
+def _pointed_at(aligned: AlignedSeries, prompts: tuple[Prompt, ...]) -> list[int]:
+    """0-based visits with a prompt, or with a mask that is not empty."""
+    masked = {visit for visit, mask in enumerate(aligned.masks) if mask is not None and mask.any()}
+    return sorted({p.visit - 1 for p in prompts} | masked)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +147,7 @@ def _prompted(
     work: Workplace, aligned: AlignedSeries, prompts: tuple[Prompt, ...], start: float, end: float
 ) -> Generator[float, None, _Answer]:
     """The lesions that prompts and given masks point at, looked at until the look suits their size."""
-    shown_first = min([p.visit - 1 for p in prompts] + [t for t, m in enumerate(aligned.masks) if m is not None])
+    shown_first = _pointed_at(aligned, prompts)[0]
     look = looks.first_look(aligned.grid)
     known = prompted_bounds(aligned, prompts)
     if known is not None:
@@ -347,10 +354,13 @@ def _run(
 def _tissues(
     drawn: dict[int, tuple[Tensor, Tensor]], order: list[tuple[int, int | None]], carried: float
 ) -> dict[int, tuple[Tensor, float]]:
-    """0-based visit -> mean intensities (P, C) of the tissue pointed at there or last on the way, and weight."""
+    """0-based visit -> mean intensities (P, C) of the tissue pointed at there or last on the way, and weight.
+
+    A mask that is empty points at nothing, so what was known before goes on.
+    """
     tissues: dict[int, tuple[Tensor, float]] = {}
     for visit, before in order:
-        if visit in drawn:
+        if visit in drawn and bool(drawn[visit][1].isfinite().any()):
             tissues[visit] = drawn[visit][1], 1.0
         elif carried and before in tissues:
             tissues[visit] = tissues[before][0], carried

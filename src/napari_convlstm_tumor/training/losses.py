@@ -14,6 +14,10 @@ from napari_convlstm_tumor.model.network import GrowthNet, forecast_geometry, po
 from napari_convlstm_tumor.series import DAYS_PER_MONTH
 
 FRONT_BAND_MM = 8.0  # the speed is judged this near to the front
+# What a voxel weighs in the cross-entropy: tumor, and what is tumor at some visits and not at others (at each of them,
+# so that neither growth nor shrinkage is favoured), against 1 for the rest.
+TUMOR_WEIGHT = 2.0
+CHANGING_WEIGHT = 4.0
 
 
 def sequence_losses(network: GrowthNet, sample: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -23,6 +27,7 @@ def sequence_losses(network: GrowthNet, sample: Mapping[str, Any]) -> dict[str, 
     present = [bool(p) for p in sample["present"][0]]
     days, state = sample["days"], None
     judged = sample["judged"][0].tolist() if "judged" in sample else [True] * days.shape[1]
+    changing = _changing(sample["mask"][:, judged])
     segmentation, forecasts, dices = [], [], []
     for t in range(days.shape[1]):
         gap = None if t == 0 else days[:, t] - days[:, t - 1]
@@ -37,7 +42,9 @@ def sequence_losses(network: GrowthNet, sample: Mapping[str, Any]) -> dict[str, 
         )
         truth = sample["mask"][:, t, None].float()
         if judged[t]:
-            segmentation.append(_mask_loss(logits, truth) + 0.4 * _mask_loss(coarse, F.avg_pool3d(truth, strides[0])))
+            weights = _weights(truth, changing)
+            pooled = [F.avg_pool3d(maps, strides[0]) for maps in (truth, weights)]
+            segmentation.append(_mask_loss(logits, truth, weights) + 0.4 * _mask_loss(coarse, *pooled))
             dices.append(_dice(logits, truth))
         if "phi" in sample and t + 1 < days.shape[1]:
             forecasts.append(_forecast_loss(network, features, sample, t, strides[0]))
@@ -51,10 +58,20 @@ def sequence_losses(network: GrowthNet, sample: Mapping[str, Any]) -> dict[str, 
 _soft_dice = DiceLoss(sigmoid=True, smooth_nr=1.0, smooth_dr=1.0)
 
 
-def _mask_loss(logits: Tensor, truth: Tensor) -> Tensor:
+def _changing(masks: Tensor) -> Tensor:
+    """(B, 1, I, J, K) bool: tumor at some of the visits of masks (B, T, I, J, K) and not at others."""
+    return masks.bool().any(1, keepdim=True) & ~masks.bool().all(1, keepdim=True)
+
+
+def _weights(truth: Tensor, changing: Tensor) -> Tensor:
+    """(B, 1, I, J, K) what every voxel of a visit weighs in the cross-entropy."""
+    return torch.where(changing, CHANGING_WEIGHT, 1 + (TUMOR_WEIGHT - 1) * truth)
+
+
+def _mask_loss(logits: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
     logits = logits.float()
     dice: Tensor = _soft_dice(logits, truth)
-    return dice + F.binary_cross_entropy_with_logits(logits, truth, pos_weight=logits.new_tensor(2.0))
+    return dice + F.binary_cross_entropy_with_logits(logits, truth, weights)
 
 
 @torch.no_grad()
