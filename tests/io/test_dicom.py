@@ -11,7 +11,7 @@ import pytest
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 from napari_convlstm_tumor.errors import GeometryError, InputError
-from napari_convlstm_tumor.io import dicom
+from napari_convlstm_tumor.io import dicom, dicom_pixels
 from napari_convlstm_tumor.io.read import read_volume
 
 make = run_path(str(Path(__file__).with_name("make_dicom.py")))
@@ -299,15 +299,15 @@ def test_compressed_slices_are_decoded_together_and_alone_the_same(tmp_path, cap
     positions = [p for k, p in enumerate(even_positions(7)) if k != 3]
     rescales = [(1.5 + k, -10.25 * k) for k in range(6)]
     paths = write_series(tmp_path, STORED, positions, syntax=RLELossless, rescale=rescales)
-    monkeypatch.setattr(dicom, "FILES_AT_A_TIME", 4)
+    monkeypatch.setattr(dicom_pixels, "FILES_AT_A_TIME", 4)
     together = dicom.read_dicom(paths, resample_uneven=True).data
     assert "WARNING" not in capfd.readouterr().err
-    read = dicom.sitk.ReadImage
+    read = dicom_pixels.sitk.ReadImage
 
     def only_one(names, *arguments, **options):
         if not isinstance(names, str):
             raise RuntimeError("cannot be read together")
         return read(names, *arguments, **options)
 
-    monkeypatch.setattr(dicom.sitk, "ReadImage", only_one)
+    monkeypatch.setattr(dicom_pixels.sitk, "ReadImage", only_one)
     np.testing.assert_array_equal(dicom.read_dicom(paths, resample_uneven=True).data, together)

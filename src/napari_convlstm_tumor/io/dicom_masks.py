@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pydicom.errors import InvalidDicomError
 
 from napari_convlstm_tumor.errors import GeometryError, InputError, MissingDependency
-from napari_convlstm_tumor.io.dicom import read_header
+from napari_convlstm_tumor.io.dicom_planes import read_header
 from napari_convlstm_tumor.io.dicom_stack import FloatArray
 from napari_convlstm_tumor.io.names import shown
 from napari_convlstm_tumor.volume import Grid, Volume

@@ -14,7 +14,7 @@ from pydicom import Dataset, config
 from pydicom.valuerep import validate_value
 
 from napari_convlstm_tumor.errors import InputError
-from napari_convlstm_tumor.io.dicom import Plane, read_header, read_planes
+from napari_convlstm_tumor.io.dicom_planes import Plane, read_header, read_planes
 from napari_convlstm_tumor.io.dicom_stack import COSINE_TOLERANCE
 from napari_convlstm_tumor.io.names import shown
 from napari_convlstm_tumor.io.nifti import is_single_file

@@ -24,7 +24,7 @@ SMALLEST_OUTLINED_MM3 = 30.0
 MOSTLY, AS_SURE = 0.5, 0.9
 # An outline of so many pieces more than where the lesion was pointed at may have left it for tissue that looks like it:
 # 8 and 11 more at two visits of a head of the development set, whose vanishing 0.4 mL became 15, and 4 more at one of a
-# warped sarcoma (Dice 0.57); at most 3 more at the other 132 visits of 19 heads, 14 warped sarcomas and 2 glioblastomas.
+# warped sarcoma (Dice 0.57); at most 3 more at 132 others of 19 heads, 14 warped sarcomas and 2 glioblastomas.
 MANY_PIECES = 4
 CLICK_REACH = 0.3  # of the near map: within 6 mm of a click
 # Of the places found without a prompt those count of which the wide looks were on average so sure, and at least this
