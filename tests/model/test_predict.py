@@ -9,6 +9,7 @@ import torch
 
 from napari_convlstm_tumor.errors import InputError, SettingsError
 from napari_convlstm_tumor.model import drawing, predict
+from napari_convlstm_tumor.model import visits as passes
 from napari_convlstm_tumor.model.card import save_model
 from napari_convlstm_tumor.model.device import pick_device
 from napari_convlstm_tumor.model.follow import (
@@ -21,8 +22,8 @@ from napari_convlstm_tumor.model.follow import (
     without_specks,
 )
 from napari_convlstm_tumor.model.network import GrowthNet, NetworkConfig
-from napari_convlstm_tumor.model.predict import visit_order
 from napari_convlstm_tumor.model.prompts import LIKENESS_CARRIED
+from napari_convlstm_tumor.model.visits import visit_order
 from napari_convlstm_tumor.model.windows import Canvas, plan_windows, window_weight
 from napari_convlstm_tumor.series import FED, AlignedSeries, Look, Prompt, Registration
 from napari_convlstm_tumor.settings import Settings
@@ -348,8 +349,8 @@ def test_what_the_lesion_reaches_at_another_visit_is_counted_from_the_start_and_
 def likeness_at(aligned, drawn, visit, carried=0.0):
     """(C, I, J, K) of the network's input at a 0-based visit."""
     window = tuple(slice(0, n) for n in aligned.grid.shape)
-    tissues = predict._tissues(drawn, visit_order(len(aligned.days), sorted(drawn)), carried)
-    made = predict._visit_input(
+    tissues = passes._tissues(drawn, visit_order(len(aligned.days), sorted(drawn)), carried)
+    made = passes._visit_input(
         aligned, drawn, tissues, visit, window, aligned.modalities, (8, 8, 4), torch.device("cpu")
     )
     return made[1]
@@ -372,7 +373,7 @@ def test_a_later_prompt_says_what_is_known_again_from_then_on() -> None:
     aligned = tiny_series((None, None, None))
     means = {n: torch.full((1, 1), float(n)) for n in (0, 1)}
     drawn = {n: (torch.zeros(4, *aligned.grid.shape), mean) for n, mean in means.items()}
-    tissues = predict._tissues(drawn, visit_order(3, [0, 1]), 0.5)
+    tissues = passes._tissues(drawn, visit_order(3, [0, 1]), 0.5)
     assert {visit: (float(mean), weight) for visit, (mean, weight) in tissues.items()} == {
         0: (0.0, 1.0),
         1: (1.0, 1.0),
@@ -405,11 +406,11 @@ def test_what_is_known_again_is_what_a_person_pointed_at(tiny_model, monkeypatch
     """Not what the program clicked by itself, nor where the memory is cleared to see what it is worth."""
     seen = []
 
-    def noted(work, *rest, run=predict._run):
+    def noted(work, *rest, run=predict.run_visits):
         seen.append(work.carried)
         return run(work, *rest)
 
-    monkeypatch.setattr(predict, "_run", noted)
+    monkeypatch.setattr(predict, "run_visits", noted)
     monkeypatch.setattr(GrowthNet, "remembers", remembers)
     click = Prompt(1, "point", np.array((11.0, 11.0, 6.0)))
     answer(tiny_series((None, None, None)), tiny_model, (click,) if clicked else ())
@@ -469,7 +470,7 @@ def test_a_later_visit_that_is_clicked_is_also_seen_without_the_memory(tiny_mode
         drawn = drawing.draw_prompts(aligned, prompts)
         window = tuple(slice(0, n) for n in aligned.grid.shape)
         order = visit_order(3, sorted(drawn))
-        return {t: part[0] for t, part in predict._run(work, aligned, drawn, order, window, (16, 16, 16))}
+        return {t: part[0] for t, part in predict.run_visits(work, aligned, drawn, order, window, (16, 16, 16))}
 
     calls = []
     network = work.model.network

@@ -73,7 +73,7 @@ def test_windows_agree_with_one_whole_pass():
 
 
 def gpu_of(voxels, run):
-    """predict._run with a GPU whose memory holds a pass of so many voxels; on this machine's CPU."""
+    """predict.run_visits with a GPU whose memory holds a pass of so many voxels; on this machine's CPU."""
 
     def limited(work, aligned, drawn, order, window, stride):
         size = math.prod(w.stop - w.start for w in window)
@@ -89,7 +89,7 @@ def gpu_of(voxels, run):
 def test_a_gpu_with_too_little_memory_gives_way_and_says_so(monkeypatch, holds, said):
     monkeypatch.setattr(device, "SMALLEST_PASS_VOXELS", 20_000 if holds else 400_000)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-    monkeypatch.setattr(predict, "_run", gpu_of(holds, predict._run))
+    monkeypatch.setattr(predict, "run_visits", gpu_of(holds, predict.run_visits))
     aligned = series_with_balls()
     clicks = tuple(Prompt(1, "point", np.array([float(x), 16.0, 12.0])) for x in (20, 92))
     model = cached_model("default", torch.device("cpu"))

@@ -43,7 +43,7 @@ def with_prompts(
 ) -> dict[str, Tensor]:
     """Prompt channels and similarity; ``level`` (used to place clicks deep inside) is dropped.
 
-    carried_share: so often the likeness to what the first visit shows is known at the others, as in model/predict.
+    carried_share: so often the likeness to what the first visit shows is known at the others, as in model/visits.
     """
     level, masks, images = sequence.pop("level"), sequence["mask"], sequence["images"]
     prompt = torch.zeros(len(masks), prompts.PROMPT_CHANNELS, *masks.shape[1:])
