@@ -37,6 +37,7 @@ from napari_convlstm_tumor.report.tables import build_report
 from napari_convlstm_tumor.results import CLINICAL_FILE, IDENTITY_FILE, LINKS_FILE, load, save
 from napari_convlstm_tumor.series import AlignedSeries, FloatVolume, PatientFiles, Prediction, Prompt, Report, Series
 from napari_convlstm_tumor.settings import PATHS, Settings
+from napari_convlstm_tumor.steps.carrying import outline
 from napari_convlstm_tumor.steps.deforming import Expansion, expansion
 from napari_convlstm_tumor.steps.forecasting import Outlook, look_ahead, network_forecast
 from napari_convlstm_tumor.steps.measuring import Measured, measure
@@ -49,7 +50,7 @@ from napari_convlstm_tumor.steps.responding import (
 )
 from napari_convlstm_tumor.volume import Volume
 
-__all__ = ["Analysis", "Segmenter", "Step", "analyse", "load", "network_forecast", "save"]
+__all__ = ["Analysis", "Segmenter", "Step", "analyse", "load", "network_forecast", "outline", "save"]
 
 PACKAGES = ("napari-convlstm-tumor", "torch", "monai", "SimpleITK", "nibabel", "numpy", "scipy", "pydicom")
 # Share of the whole time at which each step ends, for the progress bar (measured on two cores, 4 visits).
@@ -104,7 +105,7 @@ def analyse(
     common = tuple(to_common_space(p, aligned) for p in inputs.prompts)
     clock.lap("align")
     run = segmenter or _default_segmenter(aligned, settings)
-    prediction = yield from _progress("Segmenting", "align", "segment", run(aligned, common, settings))
+    prediction = yield from _progress("Segmenting", "align", "segment", outline(run, aligned, common, settings))
     clock.lap("segment")
     work = measure(series, aligned, prediction, inputs.links, settings.log_growth)
     measured = yield from _progress("Measuring", "segment", "measure", work)

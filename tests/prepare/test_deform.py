@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from napari_convlstm_tumor.measure.jacobian import inverse_error_voxels, jacobian_determinant
-from napari_convlstm_tumor.prepare.deform import deform
+from napari_convlstm_tumor.prepare.deform import carried, deform
 from napari_convlstm_tumor.volume import Grid, Volume
 
 WIDTH_MM = 20.0
@@ -77,3 +77,16 @@ def test_few_voxels_are_no_error(shape):
     data = np.random.default_rng(1).normal(size=shape).astype(np.float32)
     image = Volume(data, Grid(shape, np.diag([1.0, 1.0, 5.0, 1.0])))
     assert deform(image, image).to_before_mm.shape[-1] == 3
+
+
+def test_a_mask_goes_with_the_tissue():
+    """4 mm to the right and up; where nothing moved it stays to the voxel."""
+    data = textured((48, 44, 40), (2.0,) * 3)
+    grid = Grid(data.shape, np.diag([2.0, 2.0, 2.0, 1.0]))
+    mask = np.zeros(data.shape, np.float32)
+    mask[16:30, 14:28, 12:26] = 1
+    before = Volume(data, grid)
+    moved = carried(Volume(mask, grid), before, Volume(np.roll(data, (2, 2), (0, 2)), grid))
+    wanted = np.roll(mask, (2, 2), (0, 2)) > 0
+    assert 2 * np.sum((moved >= 0.5) & wanted) / (np.sum(moved >= 0.5) + wanted.sum()) > 0.95
+    assert np.array_equal(carried(Volume(mask, grid), before, before), mask)

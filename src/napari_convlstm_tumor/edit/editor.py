@@ -20,6 +20,7 @@ from napari_convlstm_tumor.io.links import Link
 from napari_convlstm_tumor.model.segmenters import segmenter_of
 from napari_convlstm_tumor.pipeline import Segmenter
 from napari_convlstm_tumor.series import FloatVolume, Prompt
+from napari_convlstm_tumor.steps.carrying import outline
 
 _TOUCHING = ndimage.generate_binary_structure(3, 3)
 
@@ -128,7 +129,7 @@ class Editor:
         aligned = replace(with_pixels(self.analysis, self.numbers.case.aligned), masks=self._masks())
         common = tuple(pipeline.to_common_space(p, aligned) for p in prompts)
         run = segmenter or segmenter_of(self.analysis.settings.model)
-        answer = yield from run(aligned, common, self.analysis.settings)
+        answer = yield from outline(run, aligned, common, self.analysis.settings)
         old = self.analysis.prediction.probability
         found = {t: _renewed(old[t], answer.probability[t]) for t in free}
         state = replace(self._state(), prompts=(*self.analysis.prompts, *prompts))

@@ -47,6 +47,12 @@ def refuse_blind_run(model: Model, aligned: AlignedSeries, prompts: tuple[Prompt
             )
 
 
+def follows_in_part(model: Model, aligned: AlignedSeries) -> bool:
+    """Whether there is another visit to outline, and none of the kinds of image on which the network follows change."""
+    known = set(aligned.modalities) & set(model.card.get("automatic", []))
+    return any(mask is None for mask in aligned.masks) and len(aligned.masks) > 1 and not known
+
+
 def cautions(model: Model, aligned: AlignedSeries, prompts: tuple[Prompt, ...], doubts: Doubts) -> tuple[str, ...]:
     """What a person must know about this answer."""
     found = [
@@ -63,9 +69,7 @@ def cautions(model: Model, aligned: AlignedSeries, prompts: tuple[Prompt, ...], 
             "Outlined without a prompt: this automatic mode is not reliable yet. Click the tumor and run again, "
             "or check every outline by eye."
         )
-    outlined = any(mask is None for mask in aligned.masks)
-    searched = set(aligned.modalities) & set(model.card.get("automatic", []))
-    if outlined and len(aligned.masks) > 1 and not searched:
+    if follows_in_part(model, aligned):
         found.append(
             f"On {', '.join(aligned.modalities)} the network follows growth, and still less shrinkage, only in part "
             "(docs/accuracy.md, warped sarcomas). Click the tumor at every visit and correct the outlines before "

@@ -23,9 +23,14 @@ class Segmenter(Protocol):
         """Yield the fraction done; return the Prediction. Prompts come in the space of the common grid."""
 
 
-def segmenter_of(model: str) -> Segmenter:
+def is_bundle(model: str) -> bool:
     """A folder is a MONAI bundle, which runs its maker's code; anything else names weights of our network."""
-    return _bundle(model) if Path(model).is_dir() else predict.segment
+    return Path(model).is_dir()
+
+
+def segmenter_of(model: str) -> Segmenter:
+    """The segmenter that the setting ``model`` names."""
+    return _bundle(model) if is_bundle(model) else predict.segment
 
 
 @functools.lru_cache(maxsize=4)
@@ -38,7 +43,7 @@ def _bundle(folder: str) -> Segmenter:
 @functools.lru_cache(maxsize=4)
 def model_sha256(model: str) -> str:
     """sha256 of the weights, verified against their card, or of all files of a bundle; once per process."""
-    if not Path(model).is_dir():
+    if not is_bundle(model):
         return load_model(model).sha256
     digest = hashlib.sha256()
     for path in sorted(p for p in Path(model).rglob("*") if p.is_file()):

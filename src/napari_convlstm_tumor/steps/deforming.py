@@ -34,7 +34,7 @@ def expansion(aligned: AlignedSeries) -> Generator[float, None, Expansion]:
     reliable = np.zeros(rate.shape, dtype=bool)
     for t in range(1, count):
         yield (t - 1) / (count - 1)
-        channel = _shared_channel(aligned, t)
+        channel = shared_channel(aligned, t - 1, t)
         if channel is not None:
             rate[t], reliable[t] = _expansion_of_pair(aligned, t, channel)
     return Expansion(rate, reliable)
@@ -56,8 +56,8 @@ def _expansion_of_pair(aligned: AlignedSeries, t: int, channel: int) -> tuple[Fl
     )
 
 
-def _shared_channel(aligned: AlignedSeries, t: int) -> int | None:
-    """The channel that visits t - 1 and t are registered by: the first of ANCHOR_ORDER that both have."""
-    both = aligned.present[t - 1] & aligned.present[t]
+def shared_channel(aligned: AlignedSeries, one: int, other: int) -> int | None:
+    """The channel that two visits are registered by: the first of ANCHOR_ORDER that both have; None without any."""
+    both = aligned.present[one] & aligned.present[other]
     shared = [m for m, there in zip(aligned.modalities, both, strict=True) if there]
     return next((aligned.modalities.index(m) for m in ANCHOR_ORDER if m in shared), None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from napari_convlstm_tumor.measure.forecast import forecasts
 from napari_convlstm_tumor.measure.growth import front_speed, mean_front_speed
 from napari_convlstm_tumor.model import predict
 from napari_convlstm_tumor.model.card import Model
+from napari_convlstm_tumor.pipeline import outline
 from napari_convlstm_tumor.series import DAYS_PER_MONTH, AlignedSeries, FloatVolume, Prediction, Prompt
 from napari_convlstm_tumor.settings import Settings
 from napari_convlstm_tumor.training import simulate
@@ -25,6 +26,8 @@ from napari_convlstm_tumor.volume import Volume
 
 NETWORK, CLEARED, UNET = "network", "memory cleared", "U-Net per visit"
 UNFOLLOWED = ", nothing followed"  # the outlines before only what continues the lesion of the visit before was kept
+# What the program shows of CT and T1: halfway to the given outline, carried on by registration (steps/carrying).
+CARRIED = "network, halfway to the outline carried by registration"
 PERSISTENCE, ELLIPSOID = "persistence", "ellipsoid in the box"
 ZERO_SPEED, MEAN_SPEED, POINTWISE = "zero speed", "linear, mean speed", "linear, pointwise"
 # Names of measure/forecast in the table.
@@ -55,6 +58,21 @@ def segmented(
     return result_of(predict.segment(replace(aligned, masks=given), prompts, settings, model, unfollowed))
 
 
+def shown(
+    prediction: Prediction, aligned: AlignedSeries, given: Given, prompts: tuple[Prompt, ...], settings: Settings
+) -> Prediction:
+    """What the program makes of the network's prediction: the same one, but where given outlines are carried on too."""
+
+    def ready(
+        aligned: AlignedSeries, prompts: tuple[Prompt, ...], settings: Settings
+    ) -> Generator[float, None, Prediction]:
+        del aligned, prompts, settings
+        yield 1.0
+        return prediction
+
+    return result_of(outline(ready, replace(aligned, masks=given), prompts, settings))
+
+
 def answers(case: Case, prompt: str, networks: Networks) -> Iterator[tuple[str, list[AnyMask]]]:
     """(method, masks on the common grid per visit) of everything that answers this prompt.
 
@@ -71,6 +89,10 @@ def answers(case: Case, prompt: str, networks: Networks) -> Iterator[tuple[str, 
             continue
         prediction = segmented(case.aligned, given, prompts, networks.settings, model, unfollowed=both)
         yield name, _masks(prediction)
+        if name == NETWORK:
+            carried = shown(prediction, case.aligned, given, prompts, networks.settings)
+            if carried is not prediction:
+                yield CARRIED, _masks(carried)
         if prediction.unfollowed is not None:
             yield f"{name}{UNFOLLOWED}", [(frame >= 0.5).astype(np.uint8) for frame in prediction.unfollowed]
     if given[0] is not None and visits > 1:
