@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_convlstm_tumor.series import Prediction, Prompt
+from napari_convlstm_tumor.series import Prediction, Prompt, Registration
 from napari_convlstm_tumor.settings import Settings
 from napari_convlstm_tumor.steps import carrying
 
@@ -101,8 +101,16 @@ def test_a_tumor_that_the_network_no_longer_finds_does_not_come_back():
     assert not shown(shrinking(), later_radius_mm=0.0).mask(1).any()
 
 
-def test_visits_without_an_image_of_one_kind_are_left_alone():
-    aligned = replace(shrinking(), present=np.array([[True], [False]]))
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"present": np.array([[True], [False]])},
+        {"registrations": (Registration(np.eye(4), 1.0, True), Registration(np.eye(4), 0.1, False))},
+    ],
+    ids=["no image of one kind", "could not be aligned"],
+)
+def test_visits_that_cannot_be_compared_are_left_alone(changes):
+    aligned = replace(shrinking(), **changes)
     assert radius_mm(shown(aligned).mask(1)) == pytest.approx(BEFORE_MM, abs=0.3)
 
 

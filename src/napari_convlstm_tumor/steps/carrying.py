@@ -80,10 +80,10 @@ def _sources(aligned: AlignedSeries, prompts: tuple[Prompt, ...]) -> dict[int, i
 def _halfway(probability: FloatVolume, aligned: AlignedSeries, source: int, visit: int) -> bool:
     """Put the front of ``visit`` in ``probability`` (T, I, J, K) halfway to the one carried there from ``source``.
 
-    False, and nothing changed, where the two visits share no kind of image or nothing arrives.
+    False, and nothing changed, where the two visits share no kind of image, could not be aligned, or nothing arrives.
     """
     channel = shared_channel(aligned, source, visit)
-    if channel is None:
+    if channel is None or not (aligned.registrations[source].good and aligned.registrations[visit].good):
         return False
     spacing = aligned.grid.spacing_mm
     before, now = probability[source] >= 0.5, probability[visit] >= 0.5
