@@ -56,7 +56,7 @@ def outline(
 
 
 def _is_needed(aligned: AlignedSeries, settings: Settings) -> bool:
-    open_visits = any(mask is None for mask in aligned.masks)
+    open_visits = any(mask is None for mask in aligned.masks)  # else the network would be loaded for nothing
     return open_visits and not is_bundle(settings.model) and follows_in_part(_model(settings), aligned)
 
 
