@@ -22,7 +22,7 @@ from napari_convlstm_tumor.model.card import load_model
 from napari_convlstm_tumor.series import AlignedSeries, Prompt
 from napari_convlstm_tumor.settings import Settings
 from napari_convlstm_tumor.training import methods, testsets
-from napari_convlstm_tumor.training.testsets import AnyMask, Case, Given
+from napari_convlstm_tumor.training.testsets import AnyMask, Given
 
 Pairs = npt.NDArray[np.float64]
 LEAST_CHANGE = 0.1  # of ln V: below, a share of it says nothing
@@ -42,18 +42,14 @@ def main() -> None:
     for case in testsets.cases("warped", sources):
         for prompt, (given, prompts) in case.shown.items():
             for method, masks in _outlines(case.aligned, given, prompts, settings):
-                found[case.set, prompt, method] += _changes(case, masks)
+                found[case.set, prompt, method] += changes(case.truths, masks)
         twice = methods.repeated(case.aligned, 2, methods.AGAIN_GAP_DAYS)
         for method, masks in _outlines(twice, (case.truths[0], None), (), settings):
             again[case.set, method].append(np.count_nonzero(masks[1]) / np.count_nonzero(case.truths[0]))
     print("| set | prompt | outlined by | slope | growth | shrinkage | median error of ln V | n |\n" + "|---" * 8 + "|")
     for (name, prompt, method), pairs in found.items():
-        print(f"| {name} | {prompt} | {method} | {_row(np.array(pairs))} | {len(pairs)} |")
-    print(
-        "\n| set | outlined by | same image again, volume against the mask (lowest, mean, highest) | n |\n"
-        + "|---" * 4
-        + "|"
-    )
+        print(f"| {name} | {prompt} | {method} | {row(np.array(pairs))} | {len(pairs)} |")
+    print("\n| set | outlined by | same image again, volume / mask (lowest, mean, highest) | n |\n" + "|---" * 4 + "|")
     for (name, method), ratios in again.items():
         print(f"| {name} | {method} | {min(ratios):.2f}, {np.mean(ratios):.2f}, {max(ratios):.2f} | {len(ratios)} |")
 
@@ -63,15 +59,15 @@ def _outlines(
 ) -> Iterator[tuple[str, list[AnyMask]]]:
     """(method, mask per visit) of the network, and of what the program makes of it where that is another."""
     network = methods.segmented(aligned, given, prompts, settings)
-    both = methods.shown(network, aligned, given, prompts, settings)
+    both = methods.as_shown(network, aligned, given, prompts, settings)
     for name, prediction in {methods.NETWORK: network, methods.CARRIED: both}.items():
-        if name == methods.NETWORK or prediction is not network:
+        if prediction is not None:
             yield name, [prediction.mask(t) for t in range(len(aligned.days))]
 
 
-def _changes(case: Case, masks: Sequence[AnyMask]) -> list[tuple[float, float]]:
+def changes(truths: Sequence[AnyMask], masks: Sequence[AnyMask]) -> list[tuple[float, float]]:
     """(true, outlined) ln(V / V1) of every later visit; a lost tumor counts as one voxel."""
-    return list(zip(_logs(case.truths)[1:].tolist(), _logs(masks)[1:].tolist(), strict=True))
+    return list(zip(_logs(truths)[1:].tolist(), _logs(masks)[1:].tolist(), strict=True))
 
 
 def _logs(masks: Sequence[npt.NDArray[np.generic]]) -> Pairs:
@@ -79,7 +75,8 @@ def _logs(masks: Sequence[npt.NDArray[np.generic]]) -> Pairs:
     return np.asarray(volumes - volumes[0])
 
 
-def _row(pairs: Pairs) -> str:
+def row(pairs: Pairs) -> str:
+    """Cells: slope, shares of growth and shrinkage, median error of (true, outlined) pairs (N, 2)."""
     true, outlined = pairs.T
     slope = np.polyfit(true, outlined, 1)[0]
     shares = []

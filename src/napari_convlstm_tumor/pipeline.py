@@ -37,10 +37,11 @@ from napari_convlstm_tumor.report.tables import build_report
 from napari_convlstm_tumor.results import CLINICAL_FILE, IDENTITY_FILE, LINKS_FILE, load, save
 from napari_convlstm_tumor.series import AlignedSeries, FloatVolume, PatientFiles, Prediction, Prompt, Report, Series
 from napari_convlstm_tumor.settings import PATHS, Settings
-from napari_convlstm_tumor.steps.carrying import outline
+from napari_convlstm_tumor.steps.carrying import is_carried, outline
 from napari_convlstm_tumor.steps.deforming import Expansion, expansion
 from napari_convlstm_tumor.steps.forecasting import Outlook, look_ahead, network_forecast
 from napari_convlstm_tumor.steps.measuring import Measured, measure
+from napari_convlstm_tumor.steps.progress import relayed
 from napari_convlstm_tumor.steps.responding import (
     check_baseline,
     choose_baseline,
@@ -50,7 +51,7 @@ from napari_convlstm_tumor.steps.responding import (
 )
 from napari_convlstm_tumor.volume import Volume
 
-__all__ = ["Analysis", "Segmenter", "Step", "analyse", "load", "network_forecast", "outline", "save"]
+__all__ = ["Analysis", "Segmenter", "Step", "analyse", "is_carried", "load", "network_forecast", "outline", "save"]
 
 PACKAGES = ("napari-convlstm-tumor", "torch", "monai", "SimpleITK", "nibabel", "numpy", "scipy", "pydicom")
 # Share of the whole time at which each step ends, for the progress bar (measured on two cores, 4 visits).
@@ -178,13 +179,7 @@ def _default_segmenter(aligned: AlignedSeries, settings: Settings) -> Segmenter:
 def _progress(name: str, start: str, end: str, work: Generator[float, None, Answer]) -> Generator[Step, None, Answer]:
     """Steps from a generator of fractions; returns what it returns."""
     low, high = ENDS[start], ENDS[end]
-    while True:
-        try:
-            fraction = next(work)
-        except StopIteration as finished:
-            result: Answer = finished.value
-            return result
-        yield Step(name, low + (high - low) * min(max(fraction, 0.0), 1.0))
+    return (yield from relayed(work, lambda part: Step(name, low + (high - low) * min(max(part, 0.0), 1.0))))
 
 
 def to_common_space(prompt: Prompt, aligned: AlignedSeries) -> Prompt:

@@ -289,10 +289,8 @@ def test_specks_are_no_lesions_and_pieces_of_one_count_together() -> None:
     assert not without_specks(probability, (1.0, 1.0, 1.0), 40.0)[20:28].any()
 
 
-def test_only_specks_at_a_visit_are_left_out_and_said(tiny_model, monkeypatch) -> None:
-    aligned = tiny_series((None, None, None))
-    frames = np.zeros((3, *aligned.grid.shape), np.float32)
-    frames[0, 8:14, 8:14, 4:8] = frames[2, 8:10, 8:10, 4:6] = 0.9
+def outlining(frames, monkeypatch):
+    """A network that outlines ``frames`` whatever it is shown."""
     made = predict._Answer(frames, np.zeros((1, 1, 1, 1), np.float16), Look((slice(0, 1),) * 3, (1, 1, 1)))
 
     def outlined(*_):
@@ -300,6 +298,13 @@ def test_only_specks_at_a_visit_are_left_out_and_said(tiny_model, monkeypatch) -
         return made
 
     monkeypatch.setattr(predict, "_prompted", outlined)
+
+
+def test_only_specks_at_a_visit_are_left_out_and_said(tiny_model, monkeypatch) -> None:
+    aligned = tiny_series((None, None, None))
+    frames = np.zeros((3, *aligned.grid.shape), np.float32)
+    frames[0, 8:14, 8:14, 4:8] = frames[2, 8:10, 8:10, 4:6] = 0.9
+    outlining(frames, monkeypatch)
     prediction = answer(aligned, tiny_model, (Prompt(1, "point", np.zeros(3)),))
     assert [bool(prediction.mask(t).any()) for t in range(3)] == [True, False, False]
     said = [w for w in prediction.warnings if "only specks below 30 mm3" in w]
@@ -313,13 +318,7 @@ def test_an_outline_that_falls_into_many_pieces_is_said(tiny_model, monkeypatch,
     frames[0, 8:14, 8:14, 4:8] = 0.9
     for n in range(pieces):  # of 48 mm3 each, apart
         frames[1, 8 * (n // 3) : 8 * (n // 3) + 4, 8 * (n % 3) : 8 * (n % 3) + 4, 4:7] = 0.9
-    made = predict._Answer(frames, np.zeros((1, 1, 1, 1), np.float16), Look((slice(0, 1),) * 3, (1, 1, 1)))
-
-    def outlined(*_):
-        yield 1.0
-        return made
-
-    monkeypatch.setattr(predict, "_prompted", outlined)
+    outlining(frames, monkeypatch)
     prediction = answer(aligned, tiny_model, (Prompt(1, "point", np.zeros(3)),))
     warned = [w for w in prediction.warnings if "many pieces" in w]
     assert bool(warned) == said and all("visit 2" in w for w in warned)

@@ -7,6 +7,7 @@ healthy.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,9 @@ Box = tuple[slice, ...]
 # registration (2 mm) together, and three months of a front at 3 mm/month. A rule of this program, not of a
 # guideline.
 NEW_LESION_DISTANCE_MM = 10.0
+
+# A distance of this many mm turns a front into probability 0.27: about one voxel.
+SOFTNESS_MM = 1.0
 
 _FACES_EDGES_CORNERS = ndimage.generate_binary_structure(3, 3)
 
@@ -144,3 +148,18 @@ def _distance_to(target: BoolVolume, spacing_mm: Sequence[float]) -> FloatVolume
         cosine = np.abs(found - here) * spacing / safe
         half_gap += cosine * cosine * cosine * (spacing / 2)  # a power takes half of the time of the whole distance
     return np.asarray(mm - half_gap, dtype=np.float32)
+
+
+def soft_mask(distance_mm: FloatVolume) -> FloatVolume:
+    """Signed distance (I, J, K) mm -> probability, 0.5 at the boundary; one SOFTNESS_MM beyond it 0.27."""
+    soft: FloatVolume = 1 / (1 + np.exp(np.clip(distance_mm / SOFTNESS_MM, -30, 30)))
+    return soft.astype(np.float32)
+
+
+def box_around(mask: npt.NDArray[Any], spacing_mm: Sequence[float], margin_mm: float) -> Box:
+    """The box of a mask that is not empty, wider by ``margin_mm`` to each side, within the grid."""
+    tight = ndimage.find_objects((mask != 0).astype(np.uint8))[0]
+    reach = [math.ceil(margin_mm / s) for s in spacing_mm]
+    return tuple(
+        slice(max(0, s.start - n), min(s.stop + n, m)) for s, n, m in zip(tight, reach, mask.shape, strict=True)
+    )

@@ -29,7 +29,13 @@ SCRIBBLE_STEP_MM = 4.0
 
 def is_prompted(aligned: AlignedSeries, prompts: tuple[Prompt, ...]) -> bool:
     """Whether anything points at a tumor: a prompt, or a mask that is not empty."""
-    return bool(prompts) or any(mask is not None and bool(mask.any()) for mask in aligned.masks)
+    return bool(visits_pointed_at(aligned, prompts))
+
+
+def visits_pointed_at(aligned: AlignedSeries, prompts: tuple[Prompt, ...]) -> list[int]:
+    """0-based visits with a prompt, or with a mask that is not empty."""
+    masked = {visit for visit, mask in enumerate(aligned.masks) if mask is not None and mask.any()}
+    return sorted({p.visit - 1 for p in prompts} | masked)
 
 
 def draw_prompts(aligned: AlignedSeries, prompts: tuple[Prompt, ...]) -> dict[int, tuple[Tensor, Tensor]]:

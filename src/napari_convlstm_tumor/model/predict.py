@@ -28,6 +28,7 @@ from napari_convlstm_tumor.model.drawing import (
     from_corner,
     is_prompted,
     prompted_bounds,
+    visits_pointed_at,
 )
 from napari_convlstm_tumor.model.follow import (
     SMALLEST_OUTLINED_MM3,
@@ -92,7 +93,7 @@ def segment(
     for visit, mask in enumerate(aligned.masks):
         if mask is not None:
             probability[visit] = mask
-    in_pieces = scattered(probability >= 0.5, _pointed_at(aligned, prompts))
+    in_pieces = scattered(probability >= 0.5, visits_pointed_at(aligned, prompts))
     doubts = replace(answer.doubts, specks=tuple(specks), scattered=tuple(in_pieces))
     warnings = (*cautions(model, aligned, prompts, doubts), *work.notes)
     return Prediction(
@@ -123,12 +124,6 @@ def _cleaned(probability: FloatVolume, aligned: AlignedSeries, prompts: tuple[Pr
     return probability
 
 
-def _pointed_at(aligned: AlignedSeries, prompts: tuple[Prompt, ...]) -> list[int]:
-    """0-based visits with a prompt, or with a mask that is not empty."""
-    masked = {visit for visit, mask in enumerate(aligned.masks) if mask is not None and mask.any()}
-    return sorted({p.visit - 1 for p in prompts} | masked)
-
-
 @dataclass(frozen=True, eq=False)
 class _Answer:
     """What one look (or several) gave: probability on the common grid, and what is doubtful about it.
@@ -147,7 +142,7 @@ def _prompted(
     work: Workplace, aligned: AlignedSeries, prompts: tuple[Prompt, ...], start: float, end: float
 ) -> Generator[float, None, _Answer]:
     """The lesions that prompts and given masks point at, looked at until the look suits their size."""
-    shown_first = _pointed_at(aligned, prompts)[0]
+    shown_first = visits_pointed_at(aligned, prompts)[0]
     look = looks.first_look(aligned.grid)
     known = prompted_bounds(aligned, prompts)
     if known is not None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from napari_convlstm_tumor.measure.conformal import Band, Calibration, abstain, band, load_calibration
-from napari_convlstm_tumor.measure.distance import signed_distance_mm
+from napari_convlstm_tumor.measure.distance import box_around, signed_distance_mm, soft_mask
 from napari_convlstm_tumor.measure.forecast import MODELS, NETWORK, Forecasts, MaskForecast, expected_front, forecasts
 from napari_convlstm_tumor.measure.growth import front_speed, mean_front_speed
 from napari_convlstm_tumor.model import predict
@@ -22,8 +20,6 @@ from napari_convlstm_tumor.settings import Settings
 # On simulated patients no other model, the network's among them, was better beyond its interval (docs/forecast.md), and
 # this one has a calibrated band with any weights.
 DEFAULT_MODEL = "linear"
-# A distance of this many mm turns a forecast boundary into probability 0.27: about one voxel.
-FORECAST_SOFTNESS_MM = 1.0
 # The models look this far around the tumor; where one of them reaches further they look at the whole grid.
 MARGIN_MM = 40.0
 Box = tuple[slice, ...]
@@ -68,7 +64,7 @@ def look_ahead(
     }
     rows = [_row(name, made.get(name), bands.get(name), scale, days[-1] + horizon, why_not) for name in _order()]
     forecast = np.zeros(aligned.grid.shape, np.float32)
-    forecast[box] = _soft_mask(chosen.phi)
+    forecast[box] = soft_mask(chosen.phi)
     ahead = replace(
         prediction,
         forecast=forecast,
@@ -88,7 +84,7 @@ def network_forecast(
     None when the last two masks have no front in common.
     """
     front = _network_front(aligned, prediction, horizon_days, settings)
-    return None if front is None else _soft_mask(front.phi)
+    return None if front is None else soft_mask(front.phi)
 
 
 # ---- the models ----
@@ -105,18 +101,11 @@ def _baselines(
     """Forecasts from the masks alone, on the voxels of a box of the common grid, and that box."""
     spacing = aligned.grid.spacing_mm
     whole = tuple(slice(0, n) for n in aligned.grid.shape)
-    for box in (_around(masks, spacing), whole):
+    for box in (box_around(np.logical_or.reduce(masks), spacing, MARGIN_MM), whole):
         found = forecasts([m[box] for m in masks], aligned.days, spacing, horizon)
         if box == whole or not any(_reaches_out(one, calibration, box, whole) for one in found.made.values()):
             break
     return found, box
-
-
-def _around(masks: Sequence[npt.NDArray[np.uint8]], spacing_mm: Sequence[float]) -> Box:
-    tight = ndimage.find_objects(np.logical_or.reduce(masks).astype(np.uint8))[0]
-    reach = [math.ceil(MARGIN_MM / s) for s in spacing_mm]
-    sizes = masks[0].shape
-    return tuple(slice(max(0, s.start - n), min(s.stop + n, m)) for s, n, m in zip(tight, reach, sizes, strict=True))
 
 
 def _reaches_out(one: MaskForecast, calibration: Calibration, box: Box, whole: Box) -> bool:
@@ -209,9 +198,3 @@ def _band_map(around: Band | None, box: Box, shape: tuple[int, ...]) -> npt.NDAr
     answer = np.zeros(shape, np.uint8)
     answer[box] = inner + outer
     return answer
-
-
-def _soft_mask(distance_mm: FloatVolume) -> FloatVolume:
-    """Signed distance -> probability, 0.5 at the boundary."""
-    soft: FloatVolume = 1 / (1 + np.exp(np.clip(distance_mm / FORECAST_SOFTNESS_MM, -30, 30)))
-    return soft.astype(np.float32)

@@ -15,7 +15,7 @@ from napari_convlstm_tumor.measure.forecast import forecasts
 from napari_convlstm_tumor.measure.growth import front_speed, mean_front_speed
 from napari_convlstm_tumor.model import predict
 from napari_convlstm_tumor.model.card import Model
-from napari_convlstm_tumor.pipeline import outline
+from napari_convlstm_tumor.pipeline import is_carried, outline
 from napari_convlstm_tumor.series import DAYS_PER_MONTH, AlignedSeries, FloatVolume, Prediction, Prompt
 from napari_convlstm_tumor.settings import Settings
 from napari_convlstm_tumor.training import simulate
@@ -58,10 +58,13 @@ def segmented(
     return result_of(predict.segment(replace(aligned, masks=given), prompts, settings, model, unfollowed))
 
 
-def shown(
+def as_shown(
     prediction: Prediction, aligned: AlignedSeries, given: Given, prompts: tuple[Prompt, ...], settings: Settings
-) -> Prediction:
-    """What the program makes of the network's prediction: the same one, but where given outlines are carried on too."""
+) -> Prediction | None:
+    """What the program makes of the network's prediction where given outlines are carried on too; None elsewhere.
+
+    The prediction itself where that was to be done and could not be.
+    """
 
     def ready(
         aligned: AlignedSeries, prompts: tuple[Prompt, ...], settings: Settings
@@ -70,7 +73,8 @@ def shown(
         yield 1.0
         return prediction
 
-    return result_of(outline(ready, replace(aligned, masks=given), prompts, settings))
+    known = replace(aligned, masks=given)
+    return result_of(outline(ready, known, prompts, settings)) if is_carried(known, prompts, settings) else None
 
 
 def answers(case: Case, prompt: str, networks: Networks) -> Iterator[tuple[str, list[AnyMask]]]:
@@ -90,8 +94,8 @@ def answers(case: Case, prompt: str, networks: Networks) -> Iterator[tuple[str, 
         prediction = segmented(case.aligned, given, prompts, networks.settings, model, unfollowed=both)
         yield name, _masks(prediction)
         if name == NETWORK:
-            carried = shown(prediction, case.aligned, given, prompts, networks.settings)
-            if carried is not prediction:
+            carried = as_shown(prediction, case.aligned, given, prompts, networks.settings)
+            if carried is not None:
                 yield CARRIED, _masks(carried)
         if prediction.unfollowed is not None:
             yield f"{name}{UNFOLLOWED}", [(frame >= 0.5).astype(np.uint8) for frame in prediction.unfollowed]

@@ -160,10 +160,10 @@ def one_visit_case(folder: Path, name: str, settings: Settings) -> Case:
 def _glioblastoma(sources: Sources) -> Iterator[Case]:
     for folder in unseen_patients("glioblastoma", sources):
         series = read_series(find_patient(folder), Settings())
-        yield _pair_case(series, result_of(align(series, Settings())))
+        yield pair_case(series, result_of(align(series, Settings())))
 
 
-def _pair_case(series: Series, aligned: AlignedSeries) -> Case:
+def pair_case(series: Series, aligned: AlignedSeries) -> Case:
     """Two visits: a click at the first, its mask, or a click at both; the second is scored."""
     grids = [v.images["t1c"].grid for v in series.visits]
     truths = tuple(filled(v.mask.data).astype(np.uint8) for v in series.visits if v.mask is not None)
