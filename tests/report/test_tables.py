@@ -12,8 +12,8 @@ import pytest
 from napari_convlstm_tumor.errors import InputError
 from napari_convlstm_tumor.measure.lesions import Lesion
 from napari_convlstm_tumor.measure.uncertainty import Interval, Size, measure_lesion
-from napari_convlstm_tumor.report import rows as rows_module
-from napari_convlstm_tumor.report.rows import Course, LesionCourse
+from napari_convlstm_tumor.report import columns as columns_module
+from napari_convlstm_tumor.report.course import Course, LesionCourse
 from napari_convlstm_tumor.report.tables import (
     COLUMNS,
     LESION_COLUMNS,
@@ -453,7 +453,7 @@ def test_everything_goes_through_json_and_back(dated):
     assert lesions_csv(after) == lesions_csv(before)
 
 
-SCHEMA = json.loads(Path(rows_module.__file__).with_name("report.schema.json").read_text())
+SCHEMA = json.loads(Path(columns_module.__file__).with_name("report.schema.json").read_text())
 
 
 @pytest.mark.parametrize("made", [full_report(), full_report(dated=False), report(), report((4000.0,), (0,))])

@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 
 from napari_convlstm_tumor.errors import InputError
-from napari_convlstm_tumor.report.rows import COLUMNS, LESION_COLUMNS, UNDATED_NAMES, Course, build_report, summary
+from napari_convlstm_tumor.report.columns import COLUMNS, LESION_COLUMNS, UNDATED_NAMES
+from napari_convlstm_tumor.report.course import Course
+from napari_convlstm_tumor.report.rows import build_report, summary
 from napari_convlstm_tumor.series import Report
 
 __all__ = [

@@ -24,7 +24,7 @@ from napari_convlstm_tumor.measure.uncertainty import (
     measure_volume,
 )
 from napari_convlstm_tumor.report import cautions
-from napari_convlstm_tumor.report.rows import LesionCourse
+from napari_convlstm_tumor.report.course import LesionCourse
 from napari_convlstm_tumor.series import DAYS_PER_MONTH, AlignedSeries, FloatVolume, Prediction, Series
 from napari_convlstm_tumor.steps.native import NativeVisit, native_labels, native_visit, tracking_mask
 from napari_convlstm_tumor.volume import Grid, Volume

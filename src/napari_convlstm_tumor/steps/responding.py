@@ -12,7 +12,7 @@ from napari_convlstm_tumor.measure.response import LesionMeasure, VisitMeasure, 
 from napari_convlstm_tumor.measure.response.case import baseline_of
 from napari_convlstm_tumor.measure.response.criteria import RANO_2_VOLUME, RECIST, Criterion
 from napari_convlstm_tumor.measure.uncertainty import NORMAL_REACH, Size
-from napari_convlstm_tumor.report.rows import LesionCourse
+from napari_convlstm_tumor.report.course import LesionCourse
 from napari_convlstm_tumor.series import PatientFiles
 from napari_convlstm_tumor.settings import Settings
 from napari_convlstm_tumor.steps.measuring import Measured
