@@ -3,7 +3,8 @@
 Rows: the recurrent cells (ConvLSTM, ConvGRU, attention), no memory (state thrown away before every visit, in training
 and test), a per-visit MONAI U-Net, no days, no prompts. Every row: the same network sizes, steps, sequences and seeds;
 simulated brains of the ICBM152 template, tested on growth fields that no row trains on. Each row runs in a process of
-its own, so that its peak memory is its own. --steps sets the budget.
+its own, so that its peak memory is its own. --steps sets the budget. A second table has each row's Dice minus that of
+the first one on the same test sequences.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import argparse
 import multiprocessing
 import resource
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -72,7 +74,7 @@ VARIANTS: Mapping[str, Variant] = {
 
 @dataclass(frozen=True)
 class Row:
-    """What one variant costs and reaches; the three Dice are (mean, low, high) over test sequences."""
+    """What one variant costs and reaches; the three Dice are of every test sequence."""
 
     name: str
     parameters: int
@@ -80,23 +82,29 @@ class Row:
     ms_a_visit: float
     state_mb: float
     peak_mb: float
-    first: tuple[float, float, float]
-    later: tuple[float, float, float]
-    blind: tuple[float, float, float]
+    first: list[float]
+    later: list[float]
+    blind: list[float]
 
 
 def main() -> None:
     """Print the table, a line as soon as it is there."""
     options = _options()
+    dices = f"Dice, clicked visit | Dice, visits 2-{VISITS} after it | Dice, visits 2-{VISITS}, no prompt |\n"
     print(
-        "| variant | parameters | s a step | ms a visit, 64^3 | state MB, 64^3 | peak MB | Dice, clicked visit "
-        f"| Dice, visits 2-{VISITS} after it | Dice, visits 2-{VISITS}, no prompt |\n" + "|---" * 9 + "|"
+        "| variant | parameters | s a step | ms a visit, 64^3 | state MB, 64^3 | peak MB | " + dices + "|---" * 9 + "|"
     )
+    rows = []
     for name in options.variants.split(","):
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, context) as pool:
-            print(_line(pool.submit(run, name.strip(), options).result()), flush=True)
-    print(f"\n{options.steps} steps each, {options.test} test sequences, {SIZES}")
+            rows.append(pool.submit(run, name.strip(), options).result())
+        print(_line(rows[-1]), flush=True)
+    print(f"\n{options.steps} steps each, {options.test} test sequences, {SIZES}\n")
+    print(f"| minus {rows[0].name} | " + dices + "|---" * 4 + "|")
+    for row in rows[1:]:
+        pairs = zip(_dice_of(row), _dice_of(rows[0]), strict=True)
+        print(" | ".join([f"| {row.name}", *(_told(np.subtract(mine, first)) for mine, first in pairs)]) + " |")
 
 
 def _options() -> argparse.Namespace:
@@ -128,9 +136,9 @@ def run(name: str, options: argparse.Namespace) -> Row:
         ms,
         state_mb,
         resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        _interval([dices[0] for dices in clicked]),
-        _interval([float(np.mean(dices[1:])) for dices in clicked]),
-        _interval([float(np.mean(dices[1:])) for dices in blind]),
+        [dices[0] for dices in clicked],
+        [float(np.mean(dices[1:])) for dices in clicked],
+        [float(np.mean(dices[1:])) for dices in blind],
     )
 
 
@@ -206,16 +214,21 @@ def _cost(network: Any) -> tuple[float, float]:
     return float(np.median(spent[1:])), sum(t.numel() * t.element_size() for t in kept) / 2**20
 
 
-def _interval(values: Sequence[float]) -> tuple[float, float, float]:
-    draws = np.random.default_rng(0).choice(np.array(values), size=(BOOTSTRAP_DRAWS, len(values))).mean(axis=1)
+def _told(values: npt.ArrayLike) -> str:
+    """Mean over test sequences, with its bootstrap 95 % interval."""
+    found = np.asarray(values)
+    draws = np.random.default_rng(0).choice(found, size=(BOOTSTRAP_DRAWS, len(found))).mean(axis=1)
     low, high = np.percentile(draws, (2.5, 97.5))
-    return float(np.mean(values)), float(low), float(high)
+    return f"{found.mean():.3f} ({low:.3f} to {high:.3f})"
+
+
+def _dice_of(row: Row) -> tuple[list[float], list[float], list[float]]:
+    return row.first, row.later, row.blind
 
 
 def _line(row: Row) -> str:
-    dices = [f"{mean:.3f} ({low:.3f} to {high:.3f})" for mean, low, high in (row.first, row.later, row.blind)]
     costs = [f"{row.parameters:,}", f"{row.seconds_a_step:.2f}", f"{row.ms_a_visit:.0f}", f"{row.state_mb:.1f}"]
-    return "| " + " | ".join([row.name, *costs, f"{row.peak_mb:.0f}", *dices]) + " |"
+    return "| " + " | ".join([row.name, *costs, f"{row.peak_mb:.0f}", *map(_told, _dice_of(row))]) + " |"
 
 
 if __name__ == "__main__":
