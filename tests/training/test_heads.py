@@ -44,6 +44,14 @@ def test_no_head_has_the_seed_of_a_patient_of_the_evaluation():
         heads.simulated_heads([], 10_001, [0], None)
 
 
+def test_heads_hold_more_tumors_without_contrast_than_patients_do():
+    plans = [heads._plan([small_brain()], 3, n)[0] for n in range(400)]
+    assert all(plan.enhancing is None for plan in plans if plan.course == "mixed")
+    others = [plan.enhancing for plan in plans if plan.course != "mixed"]
+    assert set(others) == {None, False}
+    assert others.count(False) / len(others) == pytest.approx(heads.PLAIN_SHARE, abs=0.07)
+
+
 def test_a_head_gives_the_sequences_of_a_patient(kept):
     _, found = kept
     dataset = own.OwnDataset(found, 1, Stage((2, 3), (0.5, 0, 0, 0, 0.5, 0, 0)))

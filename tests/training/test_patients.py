@@ -56,6 +56,16 @@ def plan(course="growing", **changes) -> PatientPlan:
     )
 
 
+def test_a_tumor_without_contrast_is_not_bright_on_t1c(brain):
+    """Small named courses enhance unless the plan says otherwise."""
+    bright = []
+    for enhancing in (None, False):
+        patient = simulate_patient(plan(enhancing=enhancing), brain)
+        tumor = patient.masks[-1] > 0
+        bright.append(np.percentile(patient.images["t1c"][-1][tumor], 90))
+    assert bright[0] > 1.3 * bright[1]
+
+
 def test_the_same_seed_is_the_same_patient_in_another_process():
     other = subprocess.run(
         [sys.executable, "-c", RECIPE + "\nprint(fingerprint())"], capture_output=True, text=True, check=True

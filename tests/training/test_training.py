@@ -19,7 +19,7 @@ from napari_convlstm_tumor.training import dataset as samples
 from napari_convlstm_tumor.training import leakage, losses, material, simulate, train
 from napari_convlstm_tumor.training.anatomy import Anatomy
 from napari_convlstm_tumor.training.baseline import VisitUNet, load_baseline
-from napari_convlstm_tumor.training.crops import draw_crop, half, head_crop
+from napari_convlstm_tumor.training.crops import ROOM_VOXELS, draw_crop, half, head_crop, wide_crop
 from napari_convlstm_tumor.training.dataset import GrowthDataset, Stage, make_fields
 from napari_convlstm_tumor.training.parallel import join
 from napari_convlstm_tumor.training.patients import PatientPlan, simulate_patient, write_patient
@@ -146,6 +146,24 @@ def test_crops_fit_the_poolings():
             assert crop[0] >= CROP[0]
             assert min(spacing) >= 0.8 * native[0]
     assert all(head_crop(rng, search)[0][0] >= CROP[0] for search in (False, True) for _ in range(20))
+
+
+def test_a_wide_crop_is_as_coarse_as_the_first_look_and_keeps_thick_slices():
+    rng = np.random.default_rng(0)
+    for through in (1.5, 3.3, 6.5):
+        crop, spacing, average = wide_crop(rng, (1.5, 1.5, through))
+        assert all(n % 16 == 0 for n in crop) and average == 1
+        assert 2.5 <= spacing[0] == spacing[1] <= 3.5
+        assert spacing[2] >= 0.95 * max(spacing[0], through)
+
+
+def test_a_large_lesion_has_room_in_most_crops():
+    rng = np.random.default_rng(0)
+    cut = 0
+    for _ in range(300):
+        crop, spacing, _ = draw_crop(50.0, rng)
+        cut += 50.0 / spacing[0] + ROOM_VOXELS > max(crop[:2])
+    assert 0 < cut < 60  # those left as they were drawn, and none else
 
 
 def test_half_an_anatomy_is_the_same_place(brain):

@@ -16,11 +16,15 @@ from napari_convlstm_tumor.training.anatomy import Anatomy
 from napari_convlstm_tumor.volume import FloatArray
 
 # The lesion spans this many voxels of a crop: the working grid of model/scale follows the size of the lesion.
-SPAN_VOXELS = (6.0, 44.0)
+SPAN_VOXELS = (10.0, 46.0)
+# A lesion is mostly seen with so much around it, as the program looks at it, and not cut by the crop on all sides.
+ROOM_VOXELS, ROOM_SHARE = 16.0, 0.6
 SPACING_MM = (0.8, 5.5)
 # The first look after a click shows about a whole head. Without a prompt a half of the crops does, the others show a
 # part of it at a finer resolution, as automatic mode looks for small tumors (model/looks).
 HEAD_CROP, HEAD_SPACING_MM, SEARCH_SPACING_MM = (64, 80, 48), (2.4, 3.4), (1.8, 2.4)
+# The same of a limb or trunk.
+WIDE_CROP, WIDE_SPACING_MM = (64, 64, 64), (2.5, 3.5)
 # From this spacing on, samples are read from anatomies at half the resolution: averaged, and quick.
 COARSE = 1.7
 THICK_MM = 2.0  # an image with slices from here on keeps them thick
@@ -57,14 +61,14 @@ def draw_crop(extent_mm: float, rng: np.random.Generator, native_mm: Sequence[fl
     spacing = extent_mm / float(np.exp(rng.uniform(low, high)))
     spacing = float(np.clip(spacing, max(SPACING_MM[0], 0.8 * native_mm[0]), SPACING_MM[1]))
     if native_mm[2] >= THICK_MM:  # real thick slices stay as they are, or become coarser with the rest
-        return _sized(spacing, max(spacing, native_mm[2]) * float(rng.uniform(0.9, 1.2)), 1, rng)
+        return _sized(extent_mm, spacing, max(spacing, native_mm[2]) * float(rng.uniform(0.9, 1.2)), 1, rng)
     if rng.random() < 0.4:
         thick = max(float(rng.uniform(2.5, 6.5)), spacing)
-        return _sized(spacing, thick, max(1, min(3, round(thick / spacing))), rng)
-    return _sized(spacing, spacing * float(rng.uniform(0.9, 1.2)), 1, rng)
+        return _sized(extent_mm, spacing, thick, max(1, min(3, round(thick / spacing))), rng)
+    return _sized(extent_mm, spacing, spacing * float(rng.uniform(0.9, 1.2)), 1, rng)
 
 
-def _sized(in_plane: float, through: float, average: int, rng: np.random.Generator) -> Crop:
+def _sized(extent_mm: float, in_plane: float, through: float, average: int, rng: np.random.Generator) -> Crop:
     """Fewer slices where they are thick, so that a crop is about as wide as it is high."""
     ratio = through / in_plane
     if ratio > 2.6:
@@ -72,6 +76,8 @@ def _sized(in_plane: float, through: float, average: int, rng: np.random.Generat
     if ratio > 1.5:
         return (64, 64, 32), (in_plane, in_plane, through), average
     crop = ((48, 48, 48), (64, 64, 48), (64, 64, 64))[int(rng.choice(3, p=(0.55, 0.35, 0.1)))]
+    if extent_mm / in_plane + ROOM_VOXELS > min(crop) and rng.random() < ROOM_SHARE:
+        crop = (64, 64, 64)
     return crop, (in_plane, in_plane, through), average
 
 
@@ -82,6 +88,12 @@ def head_crop(rng: np.random.Generator, search: bool = False) -> Crop:
     if rng.random() < 0.3:
         return (64, 80, 32), (spacing, spacing, float(rng.uniform(4, 6.5))), 1
     return HEAD_CROP, (spacing, spacing, spacing * float(rng.uniform(0.95, 1.15))), 1
+
+
+def wide_crop(rng: np.random.Generator, native_mm: Sequence[float]) -> Crop:
+    """About all of an image of a limb or trunk, coarse; slices thicker than that stay as they are."""
+    spacing = float(rng.uniform(*WIDE_SPACING_MM))
+    return WIDE_CROP, (spacing, spacing, max(spacing, native_mm[2]) * float(rng.uniform(0.95, 1.1))), 1
 
 
 def away_from(

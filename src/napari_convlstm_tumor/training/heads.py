@@ -33,8 +33,10 @@ VOXEL_MM = (1.3, 2.0)
 THICK_SHARE, THICK_MM = 0.2, (3.0, 6.0)
 STRIPPED_SHARE = 0.35  # of the heads show the brain alone
 # What happens, and what a patient comes with, and how often.
-COURSE_SHARES = (("any", 0.36), ("mixed", 0.22), ("large", 0.24), ("tumor-free", 0.18))
-SEQUENCES = ((("t1c",), 0.36), (("flair",), 0.36), (("t1c", "flair"), 0.12), (("t2",), 0.1), (("t1",), 0.06))
+COURSE_SHARES = (("any", 0.3), ("mixed", 0.16), ("large", 0.38), ("tumor-free", 0.16))
+# So many more tumors without contrast than draw_look gives: large dark masses on T1c were missed or half outlined.
+PLAIN_SHARE = 0.25
+SEQUENCES = ((("t1c",), 0.46), (("flair",), 0.28), (("t1c", "flair"), 0.12), (("t2",), 0.09), (("t1",), 0.05))
 
 
 def simulated_heads(anatomies: Sequence[Anatomy], count: int, seeds: Sequence[int], cache: Path) -> list[OwnPatient]:
@@ -77,6 +79,7 @@ def _plan(brains: Sequence[Anatomy], seed: int, n: int) -> tuple[PatientPlan, in
         motion=False,
         skull_stripped=stripped,
         thin_rim=bool(rng.random() < THIN_RIM_SHARE),
+        enhancing=False if course != "mixed" and rng.random() < PLAIN_SHARE else None,
     ), brain
 
 

@@ -29,7 +29,7 @@ STAGES = (
     (0.12, Stage((2, 4), (0.32, 0.1, 0.13, 0.08, 0.32, 0.05, 0.0))),
 )
 # From trained weights on: single visits, too (they show more heads in the same time), nearly half whole heads.
-LAST_STAGE = ((0.0, Stage((1, 4), (0.28, 0.15, 0.1, 0.08, 0.34, 0.05, 0.0), head_share=0.45)),)
+LAST_STAGE = ((0.0, Stage((1, 4), (0.32, 0.15, 0.1, 0.08, 0.3, 0.05, 0.0), head_share=0.45)),)
 # The forecast head alone: masks given at every visit, as where growth is measured, or a click carried on. From
 # simulated heads: the growth of warped real tumors ends at 12 mm, and a head that saw them expected too little.
 FORECAST_WEIGHTS = (0.25, 0.15, 0.0, 0.1, 0.0, 0.0, 0.5)
@@ -44,7 +44,7 @@ SHARED_DATA = (
 )
 # Of the crops that are drawn at every step, how many show simulated brains, the others warped real tumors. With as many
 # brains beside whole heads, real tumors became too seldom: clicked sarcomas on T1 fell from Dice 0.65 to 0.61.
-BRAINS, BRAINS_BESIDE_HEADS = 0.5, 0.25
+BRAINS, BRAINS_BESIDE_HEADS = 0.5, 0.1
 SAMPLES_AHEAD = 4  # per worker
 
 Sample = dict[str, Tensor]

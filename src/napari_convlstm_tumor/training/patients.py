@@ -51,6 +51,7 @@ class PatientPlan:
     """One patient: same plan, same patient. course: one of courses.COURSES. missing: share of images left out.
 
     skull_stripped: images are 0 outside the brain, as many public sets have them. thin_rim: a hollow tumor.
+    enhancing: whether the tumor takes up contrast; drawn where None.
     """
 
     seed: int
@@ -63,6 +64,7 @@ class PatientPlan:
     missing: float = 0.0
     skull_stripped: bool = False
     thin_rim: bool = False
+    enhancing: bool | None = None
 
     def __post_init__(self) -> None:
         unknown = [m for m in self.modalities if m not in SIMULATED_MODALITIES]
@@ -175,8 +177,12 @@ def _grown(plan: PatientPlan, brain: Anatomy, rng: np.random.Generator) -> _Head
 
 
 def _look(plan: PatientPlan, growth: Growth, rng: np.random.Generator) -> Look:
-    """Small named courses enhance, and lesions that meet have no oedema, which would have met before them."""
-    look = draw_look(rng, enhancing=None if plan.course in ("any", "large") else True)
+    """Small named courses enhance unless the plan says otherwise.
+
+    Lesions that meet have no oedema, which would have met before them.
+    """
+    small = plan.course not in ("any", "large")
+    look = draw_look(rng, enhancing=True if small and plan.enhancing is None else plan.enhancing)
     look = with_thin_rim(look, rng) if plan.thin_rim else look
     return replace(look, oedema_mm=0.0) if growth.meeting else look
 
