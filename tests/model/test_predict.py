@@ -434,6 +434,28 @@ def test_where_change_is_followed_in_part_it_is_said(tiny_model, kind, visits, m
     assert any("only in part" in w for w in prediction.warnings) == warned
 
 
+@pytest.mark.parametrize(
+    ("kinds", "types", "masks", "told"),
+    [
+        (("ct",), ("point",), (None, None), "(visit 1)"),
+        (("ct",), ("point", "scribble"), (None, None), "(visits 1, 2)"),
+        (("ct",), ("box",), (None, None), None),
+        (("ct",), ("point",), (ball(), None), None),
+        (("t1c",), ("point",), (None, None), None),
+    ],
+)
+def test_a_click_where_a_box_is_safer_is_told(tiny_model, kinds, types, masks, told) -> None:
+    aligned = replace(tiny_series(masks, visits=2), modalities=kinds)
+    shapes = {
+        "point": np.array((11.0, 11.0, 6.0)),
+        "scribble": np.array(((10.0, 10.0, 6.0), (12.0, 12.0, 6.0))),
+        "box": np.array(((6.0, 6.0, 3.0), (16.0, 16.0, 9.0))),
+    }
+    prompts = tuple(Prompt(n + 1, kind, shapes[kind]) for n, kind in enumerate(types))
+    said = [w for w in answer(aligned, tiny_model, prompts).warnings if "Draw a box" in w]
+    assert [w[-len(told) - 1 : -1] for w in said] == [told] if told else not said
+
+
 def test_clicks_in_unlike_tissue_each_find_their_own_likeness() -> None:
     aligned = tiny_series((None, None, None))
     aligned.data[0, 0] = 0.0
