@@ -88,8 +88,8 @@ def cautions(model: Model, aligned: AlignedSeries, prompts: tuple[Prompt, ...], 
     if not _searched(model, aligned) and (clicked := _only_clicked(aligned, prompts)):
         found.append(
             f"On {', '.join(aligned.modalities)} a click often takes in muscle around a tumor, or only a part of it: "
-            "of 52 sarcomas clicked on CT or T1 the volume of 16 was wrong by a factor of 1.5 or more, of 6 shown by a "
-            f"box (docs/accuracy.md). Draw a box where the outline does not fit ({_visits(clicked)})."
+            "on 52 images of sarcomas, CT or T1, a clicked volume was wrong by a factor of 1.5 or more 16 times, one "
+            f"from a box 6 times (docs/accuracy.md). Draw a box where the outline does not fit ({_visits(clicked)})."
         )
     for visit in sorted({p.visit for p in prompts if aligned.masks[p.visit - 1] is not None}):
         found.append(f"The prompts at visit {visit} changed nothing there: it has a mask, which stands as it is.")
