@@ -106,7 +106,7 @@ def main() -> None:
 PAGE = """# First results on real patients
 
 Made by `python benchmarks/first_results.py` on 2 CPU cores (bf16). Wall time includes starting Python (about 5 s).
-Other work shared the two cores while this was measured: the times are upper bounds. Peak memory is each process's own.
+Other work may have shared the two cores: the times are upper bounds. Peak memory is each process's own.
 
 {rows}
 
