@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from napari_convlstm_tumor.training.anatomy import Anatomy
 from napari_convlstm_tumor.volume import FloatArray
 
-# The lesion spans this many voxels of a crop: the working grid of model/scale follows the size of the lesion.
+# The lesion spans this many voxels of a crop: the grid of model/looks follows the size of the lesion.
 SPAN_VOXELS = (10.0, 46.0)
 # A lesion is mostly seen with so much around it, as the program looks at it, and not cut by the crop on all sides.
 ROOM_VOXELS, ROOM_SHARE = 16.0, 0.6
