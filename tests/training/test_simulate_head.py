@@ -14,6 +14,7 @@ from napari_convlstm_tumor.training.appearance import (
     Look,
     ct_scanner,
     draw_look,
+    heterogeneous,
     with_thin_rim,
 )
 from napari_convlstm_tumor.training.deform import LARGEST_PUSH_MM, push_aside, push_mm
@@ -123,6 +124,21 @@ def test_a_thin_rim_surrounds_a_hollow_tumor_and_fades_on_coarse_voxels():
         assert painted[level < -10].mean() == pytest.approx(-1.0, abs=0.1)
         brightest.append(painted.max().item())
     assert 0.1 < brightest[1] < 0.8 * brightest[0]
+
+
+def test_a_heterogeneous_tumor_has_rims_of_any_thickness_and_parts_without_contrast():
+    scene = head()
+    level, flat = scene.arrival[0] - 14, torch.zeros(SHAPE)
+    dark_on_t1 = plain_look().parts | {"t1": (-0.8, -1.0, -0.5)}
+    look = heterogeneous(plain_look(rim_mm=4.0, parts=dark_on_t1), np.random.default_rng(1))
+    painted = simulate.paint(flat, level, scene, look, "t1c", flat)
+    deep, edge = painted[level < -9], painted[(level < -1) & (level > -3)]
+    assert deep.std() > 0.2  # a plain ring is dark all through
+    assert edge.min() < 0.5 * edge.max()  # and as bright all around
+    evenly = dataclasses.replace(look, pale_from=None)
+    assert torch.equal(*(simulate.paint(flat, level, scene, a, "flair", flat) for a in (look, evenly)))
+    assert not torch.equal(painted, simulate.paint(flat, level, scene, evenly, "t1c", flat))
+    assert simulate.target_mask(level, scene, look, ("t1c",)).equal(level < 0)
 
 
 def test_a_cavity_is_fluid_and_its_rim_fades():

@@ -46,6 +46,11 @@ TEXTURE_UNIT = {"ct": 0.1}
 PATCH_VOXELS = 4
 # Fast tumors and metastases: a rim no thicker than this around a dark middle, up to a cyst with hardly any.
 THIN_RIM_MM = (0.8, 3.0)
+# Gliomas are hollow in several places, their rims are of any thickness and here and there take up no contrast. How far
+# the hollow comes nearer to the edge or stays away from it, how uneven it is, and at which height of a smooth noise the
+# tissue begins that takes up none (a lower one: more of it).
+POCKETS_MM, MOTTLE, PALE_FROM = (2.0, 9.0), (0.2, 1.0), (-0.3, 1.2)
+POCKET_SCALE_MM, PALE_SCALE_MM, THINNEST_RIM_MM = 9.0, 12.0, 0.7
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class Look:
 
     rim_mm: thickness of the rim around necrosis (99 = solid). parts: modality -> (solid, necrosis, oedema). texture and
     patchy: unevenness over a few and over many voxels. contrast: modality -> (gain, offset) of the whole image.
+    pockets_mm, mottle, pale_from: of a heterogeneous tumor (POCKETS_MM, MOTTLE, PALE_FROM).
     """
 
     rim_mm: float
@@ -63,6 +69,9 @@ class Look:
     enhancing: bool
     patchy: float = 0.0
     oedema_blur_mm: float = 1.0
+    pockets_mm: float = 0.0
+    mottle: float = 0.0
+    pale_from: float | None = None
     contrast: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
@@ -102,6 +111,14 @@ def with_thin_rim(look: Look, rng: np.random.Generator) -> Look:
     return replace(look, rim_mm=float(np.exp(rng.uniform(low, high))))
 
 
+def heterogeneous(look: Look, rng: np.random.Generator) -> Look:
+    """The look of a tumor with several hollows, uneven inside, parts of which take up no contrast."""
+    hollow = look.rim_mm < 50 or rng.random() < 0.7
+    rim_mm = min(look.rim_mm, float(rng.uniform(1.0, 6.0))) if hollow else look.rim_mm
+    pockets_mm, mottle, pale_from = (float(rng.uniform(*r)) for r in (POCKETS_MM, MOTTLE, PALE_FROM))
+    return replace(look, rim_mm=rim_mm, pockets_mm=pockets_mm, mottle=mottle, pale_from=pale_from)
+
+
 def _draw_contrast(rng: np.random.Generator) -> tuple[float, float]:
     gain = float(np.exp(rng.uniform(np.log(LEAST_GAIN), np.log(MOST_GAIN))))
     return gain, float(rng.normal(0.2 * (1 - gain), 0.2))
@@ -125,14 +142,32 @@ def paint(
     if look.oedema_mm > 0 and scene.tissue is not None:
         image = torch.lerp(image, oedema + 0.3 * unit * texture, _oedema(level, scene, look, patches))
     uneven = (look.texture * texture + look.patchy * patches.clamp(min=-1)) * (unit * _room(solid, modality))
-    image = torch.lerp(image, solid + uneven, soft(level, 0.6 * voxel))
+    image = torch.lerp(image, _solid(solid, scene, look, modality) + uneven, soft(level, 0.6 * voxel))
     if look.rim_mm < 50:
         rim = look.rim_mm * (1 + 0.25 * texture.clamp(-1, 1) + 0.5 * patches.clamp(-1.2, 1.6))
-        image = torch.lerp(image, necrosis + 0.3 * unit * texture, soft(level + rim, 0.8 * voxel))
+        if look.pockets_mm > 0:
+            rim = (rim + look.pockets_mm * _noise_of(scene, POCKET_SCALE_MM, 41)).clamp(min=THINNEST_RIM_MM)
+        inner = necrosis + (0.3 * texture + look.mottle * patches) * unit
+        image = torch.lerp(image, inner, soft(level + rim, 0.8 * voxel))
     if cavity is not None:
         image = _with_cavity(image, cavity, modality, texture, patches)
     gain, offset = look.contrast.get(modality, (1.0, 0.0))
     return image * gain + offset
+
+
+def _solid(solid: float, scene: Scene, look: Look, modality: str) -> Tensor:
+    """Brightness of the solid part: on T1c here and there what it is on T1."""
+    enhanced = torch.tensor(solid)
+    if look.pale_from is None or modality != "t1c":
+        return enhanced
+    pale = torch.sigmoid(6 * (_noise_of(scene, PALE_SCALE_MM, 43) - look.pale_from))
+    return torch.lerp(enhanced, torch.tensor(look.parts["t1"][0]), pale)
+
+
+def _noise_of(scene: Scene, scale_mm: float, salt: int) -> Tensor:
+    """Smooth noise (I, J, K) of this scene's own, the same at every visit and in every modality."""
+    rng = np.random.default_rng([scene.number, salt])
+    return smooth_noise(scene.arrival.shape[1:], scale_mm / min(scene.spacing_mm), rng)
 
 
 def _oedema(level: Tensor, scene: Scene, look: Look, patches: Tensor) -> Tensor:

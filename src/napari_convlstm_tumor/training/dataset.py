@@ -37,6 +37,7 @@ FIELD_SIZE = 128
 JITTER_VOXELS = 6.0
 # So many of the simulated tumors are hollow but for a thin rim: real ones were missed on T1c.
 THIN_RIM_SHARE = 0.35
+HETEROGENEOUS_SHARE = 0.55
 # Real tumors are never outlined without a prompt; a mask or box at the first visit is to be left where the image says
 # so: growthnet-6 holds on to it (docs/accuracy.md, warped sarcomas).
 REAL_FAVOURED = {"none": 0.0, "mask": 1.5}
@@ -182,6 +183,7 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
         levels = simulate.level_fields(scene, course, rng)
         look, modalities = simulate.draw_look(rng), draw_modalities(rng)
         look = simulate.with_thin_rim(look, rng) if rng.random() < THIN_RIM_SHARE else look
+        look = simulate.heterogeneous(look, rng) if rng.random() < HETEROGENEOUS_SHARE else look
         scalp = bool(rng.random() < 0.7)
         images = torch.zeros(visits, len(MODALITIES), *crop)
         for modality in modalities:

@@ -20,7 +20,7 @@ from napari_convlstm_tumor.errors import SettingsError, TumorError
 from napari_convlstm_tumor.prepare.preprocess import align
 from napari_convlstm_tumor.settings import Settings
 from napari_convlstm_tumor.training.anatomy import Anatomy
-from napari_convlstm_tumor.training.dataset import THIN_RIM_SHARE
+from napari_convlstm_tumor.training.dataset import HETEROGENEOUS_SHARE, THIN_RIM_SHARE
 from napari_convlstm_tumor.training.kept import simulated_series
 from napari_convlstm_tumor.training.own import META_FILE, OwnPatient, keep_aligned, load_kept
 from napari_convlstm_tumor.training.patients import PatientPlan
@@ -79,6 +79,7 @@ def _plan(brains: Sequence[Anatomy], seed: int, n: int) -> tuple[PatientPlan, in
         motion=False,
         skull_stripped=stripped,
         thin_rim=bool(rng.random() < THIN_RIM_SHARE),
+        heterogeneous=bool(rng.random() < HETEROGENEOUS_SHARE),
         enhancing=False if course != "mixed" and rng.random() < PLAIN_SHARE else None,
     ), brain
 

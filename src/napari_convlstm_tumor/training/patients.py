@@ -23,7 +23,7 @@ from torch import Tensor
 from napari_convlstm_tumor.errors import SettingsError
 from napari_convlstm_tumor.training import simulate
 from napari_convlstm_tumor.training.anatomy import AIR, HEAD_MM, Anatomy, template_brain
-from napari_convlstm_tumor.training.appearance import Cavity, draw_look, with_thin_rim
+from napari_convlstm_tumor.training.appearance import Cavity, draw_look, heterogeneous, with_thin_rim
 from napari_convlstm_tumor.training.courses import COURSES, Growth, draw_growth
 from napari_convlstm_tumor.training.deform import push_aside, push_mm
 from napari_convlstm_tumor.training.frame import Frame, Motion, draw_motion
@@ -51,6 +51,7 @@ class PatientPlan:
     """One patient: same plan, same patient. course: one of courses.COURSES. missing: share of images left out.
 
     skull_stripped: images are 0 outside the brain, as many public sets have them. thin_rim: a hollow tumor.
+    heterogeneous: hollow in several places, uneven, in part without contrast, as gliomas are.
     enhancing: whether the tumor takes up contrast; drawn where None.
     """
 
@@ -64,6 +65,7 @@ class PatientPlan:
     missing: float = 0.0
     skull_stripped: bool = False
     thin_rim: bool = False
+    heterogeneous: bool = False
     enhancing: bool | None = None
 
     def __post_init__(self) -> None:
@@ -184,6 +186,7 @@ def _look(plan: PatientPlan, growth: Growth, rng: np.random.Generator) -> Look:
     small = plan.course not in ("any", "large")
     look = draw_look(rng, enhancing=True if small and plan.enhancing is None else plan.enhancing)
     look = with_thin_rim(look, rng) if plan.thin_rim else look
+    look = heterogeneous(look, rng) if plan.heterogeneous else look
     return replace(look, oedema_mm=0.0) if growth.meeting else look
 
 

@@ -57,11 +57,11 @@ CLICK_FIRST, CLICK_EVERY, CLICK_BOTH = "click at visit 1", "click at every visit
 MASK_FIRST, BOX_FIRST = "mask at visit 1", "box at visit 1"
 WHOLE_TUMOR, CORE = "whole tumor", "core"
 GLIOMA = "glioma's "  # of the size of one: 10 to 150 mL
-TUMOR_FREE = "tumor-free"
+TUMOR_FREE, LARGE = "tumor-free", "large"
 # What is in the real brains ({}: what is outlined on this kind of image): of which course it is, and the first seed.
 BRAIN_COURSES = {
     "{}": ("any", FIRST_BRAIN_SEED),
-    f"{GLIOMA}{{}}": ("large", FIRST_GLIOMA_SEED),
+    f"{GLIOMA}{{}}": (LARGE, FIRST_GLIOMA_SEED),
     TUMOR_FREE: (TUMOR_FREE, FIRST_TUMOR_FREE_SEED),
 }
 # Image files of the real patients of each kind.
@@ -269,7 +269,8 @@ def brain_cases(
 ) -> Iterator[Case]:
     """The later of two visits of each seed, where there is a tumor to be found, or is none in any."""
     for seed in seeds:
-        plan = PatientPlan(seed, 2, course, (modality,), SIMULATED_MM, motion=False)
+        uneven = course == LARGE  # as gliomas are
+        plan = PatientPlan(seed, 2, course, (modality,), SIMULATED_MM, motion=False, heterogeneous=uneven)
         later = simulated_series(plan, anatomies[seed % len(anatomies)], cache).visits[1]
         assert later.mask is not None
         shown: dict[str, tuple[Given, tuple[Prompt, ...]]] = {NO_PROMPT: ((None,), ())}
