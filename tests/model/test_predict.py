@@ -18,7 +18,7 @@ from napari_convlstm_tumor.model.follow import (
     surest,
     taken_in,
     touching,
-    with_lost_rims,
+    with_lost_parts,
     without_specks,
 )
 from napari_convlstm_tumor.model.network import GrowthNet, NetworkConfig
@@ -257,6 +257,7 @@ def test_something_large_must_be_seen_by_both_wide_looks() -> None:
     voxel_mm3 = 100.0  # 13 mL
     assert surest([outline], wide, voxel_mm3, True) == []
     assert surest([outline], wide, voxel_mm3, False) == [0] == surest([outline], wide, 1.0, True)
+    assert surest([outline], wide, 40 * voxel_mm3, False) == []  # half a litre
     wide[:, 0, :2] = 0.9
     assert surest([outline], wide, voxel_mm3, True) == [0]
 
@@ -265,15 +266,26 @@ def test_a_dark_middle_gets_the_rim_back_that_only_the_wide_look_saw() -> None:
     radius = np.linalg.norm((np.indices((40, 40, 40)).T - (20, 20, 20)).T, axis=0)[None]
     wide = np.where(radius < 10, 0.8, 0.0).astype(np.float32)
     middle = np.where(radius < 6, 0.9, 0.0).astype(np.float32)
-    whole = with_lost_rims(middle, wide, (1.0, 1.0, 1.0))
+    whole = with_lost_parts(middle, wide, (1.0, 1.0, 1.0), True)
     assert np.array_equal(whole >= 0.5, radius < 10)
     assert whole.max() == pytest.approx(0.9)
     nearly = np.where(radius < 9, 0.9, 0.0).astype(np.float32)
-    assert np.array_equal(with_lost_rims(nearly, wide, (1.0, 1.0, 1.0)), nearly)
+    assert np.array_equal(with_lost_parts(nearly, wide, (1.0, 1.0, 1.0), True), nearly)
     # a leak on one side of a tumor that the close look outlines whole
     tumor = np.where((radius < 6) & (np.indices((40, 40, 40))[1] < 20), 0.9, 0.0).astype(np.float32)
     leak = np.where(np.indices((40, 40, 40))[1] >= 20, 0.8, tumor).astype(np.float32)
-    assert np.array_equal(with_lost_rims(tumor, leak, (1, 1, 1)), tumor)
+    assert np.array_equal(with_lost_parts(tumor, leak, (1, 1, 1), True), tumor)
+
+
+def test_a_large_tumor_is_outlined_as_whole_as_the_wide_look_saw_it_at_every_visit() -> None:
+    columns = np.indices((2, 30, 20, 20))[1]
+    wide = np.where(columns < np.array([20, 8]).reshape(2, 1, 1, 1), 0.8, 0.0).astype(np.float32)
+    wide[:, 29] = 0.8  # something else, which does not touch the tumor
+    close = np.where(columns < np.array([12, 4]).reshape(2, 1, 1, 1), 0.9, 0.0).astype(np.float32)
+    whole = with_lost_parts(close, wide, (1.4, 1.6, 1.6), True) >= 0.5  # 17 mL close, at the first visit
+    assert np.array_equal(whole, (wide >= 0.5) & (columns < 29))
+    assert np.array_equal(with_lost_parts(close, wide, (1.4, 1.6, 1.6), False), close)
+    assert np.array_equal(with_lost_parts(close, wide, (1.4, 1.0, 1.0), True), close)  # 7 mL
 
 
 def test_specks_are_no_lesions_and_pieces_of_one_count_together() -> None:

@@ -49,10 +49,12 @@ def refuse_blind_run(model: Model, aligned: AlignedSeries, prompts: tuple[Prompt
 
 def follows_in_part(model: Model, aligned: AlignedSeries) -> bool:
     """Whether there is another visit to outline, and none of the kinds of image on which the network follows change."""
-    return any(mask is None for mask in aligned.masks) and len(aligned.masks) > 1 and not _searched(model, aligned)
+    return (
+        any(mask is None for mask in aligned.masks) and len(aligned.masks) > 1 and not finds_by_itself(model, aligned)
+    )
 
 
-def _searched(model: Model, aligned: AlignedSeries) -> bool:
+def finds_by_itself(model: Model, aligned: AlignedSeries) -> bool:
     """Whether there is a kind of image on which the network finds a tumor by itself."""
     return not set(aligned.modalities).isdisjoint(model.card.get("automatic", []))
 
@@ -85,7 +87,7 @@ def cautions(model: Model, aligned: AlignedSeries, prompts: tuple[Prompt, ...], 
             "(docs/accuracy.md, warped sarcomas). Click the tumor at every visit and correct the outlines before "
             "reading a change."
         )
-    if not _searched(model, aligned) and (clicked := _only_clicked(aligned, prompts)):
+    if not finds_by_itself(model, aligned) and (clicked := _only_clicked(aligned, prompts)):
         found.append(
             f"On {', '.join(aligned.modalities)} a click often takes in muscle around a tumor, or only a part of it: "
             "on 52 images of sarcomas, CT or T1, a clicked volume was wrong by a factor of 1.5 or more 16 times, one "

@@ -33,10 +33,17 @@ LEAST_SURE, NEARLY_AS_SURE = 0.1, 0.65
 # A tenth of what is large must be this sure, which one look alone cannot make it: on FLAIR of the development set
 # (benchmarks/development_set.py, growthnet-5 and later) it was 0.86 or more for tumors, else 0.50 or less.
 LARGE_FOUND_MM3, SEEN_BY_BOTH = 10_000.0, 0.55
+# Nothing larger is taken for a tumor: half a head without one was (479 mL on FLAIR). The largest of 20 real gliomas has
+# 232 mL with its oedema (benchmarks/real_gliomas.py).
+LARGEST_FOUND_MM3 = 400_000.0
 # A close look that outlines less than this share of what the wide look saw, with the rest around it on this share of
 # its surface, has taken the dark middle of a tumor for all of it. Chosen on simulated heads of a seed that had not been
 # trained on, and looked at on the sarcomas: 4 of 5 such outlines became better (mean Dice 0.34 to 0.67).
 LEAST_OF_WIDE, SURROUNDED = 0.5, 0.7
+# Of a tumor larger than this a close look loses parts that look unlike the rest, as it sees little around them; the
+# wide look shows it in detail enough. On real gliomas and on the development set (benchmarks/real_gliomas.py, ten of
+# the twenty; docs/accuracy.md) 20 mL gained as much as 10 mL and harmed fewer tumors near it.
+LARGE_MM3 = 10_000.0
 
 
 def follow(
@@ -204,24 +211,37 @@ def surest(outlines: Sequence[Mask], wide: FloatVolume, voxel_mm3: float, by_bot
 
 
 def _sureness(outline: Mask, wide: FloatVolume, voxel_mm3: float, by_both: bool) -> float:
-    """Mean of ``wide`` in the outline; 0 for what is empty, or large and not seen as it must be."""
+    """Mean of ``wide`` in the outline; 0 for what is empty, too large, or large and not seen as it must be."""
     sure = wide[outline]
-    large = np.count_nonzero(outline, axis=(1, 2, 3)).max() * voxel_mm3 >= LARGE_FOUND_MM3
-    if sure.size == 0 or (by_both and large and np.quantile(sure, 0.9) < SEEN_BY_BOTH):
+    most_mm3 = np.count_nonzero(outline, axis=(1, 2, 3)).max() * voxel_mm3
+    if sure.size == 0 or most_mm3 > LARGEST_FOUND_MM3:
+        return 0.0
+    if by_both and most_mm3 >= LARGE_FOUND_MM3 and np.quantile(sure, 0.9) < SEEN_BY_BOTH:
         return 0.0
     return float(sure.mean())
 
 
-def with_lost_rims(close: FloatVolume, wide: FloatVolume, spacing_mm: Sequence[float]) -> FloatVolume:
-    """Probability (T, I, J, K) of close looks; where they show a tumor's dark middle, with the rim of the wide look."""
+def with_lost_parts(
+    close: FloatVolume, wide: FloatVolume, spacing_mm: Sequence[float], large_whole: bool
+) -> FloatVolume:
+    """Probability (T, I, J, K) of close looks, with what they lost of the tumor that the wide look saw.
+
+    That is the rim, where they show a tumor's dark middle alone; and everything, at all visits, where the tumor is
+    large at one of them and ``large_whole`` says that the wide look can be trusted with it.
+    """
+    most_mm3 = max(np.count_nonzero(near) for near in close >= 0.5) * float(np.prod(spacing_mm))
+    large = large_whole and most_mm3 >= LARGE_MM3
     whole = close.copy()
     for visit, (near, far) in enumerate(zip(close >= 0.5, wide >= 0.5, strict=True)):
         seen = touching(far, near, spacing_mm) & far
-        if np.count_nonzero(near) < LEAST_OF_WIDE * np.count_nonzero(seen) and _surrounded(near, seen):
+        if large or _middle_alone(near, seen):
             whole[visit] = np.where(seen, np.maximum(close[visit], wide[visit]), close[visit])
     return whole
 
 
-def _surrounded(inner: Mask, outer: Mask) -> bool:
+def _middle_alone(inner: Mask, whole: Mask) -> bool:
+    """Whether this is the middle of something much larger, which goes on all around it."""
+    if np.count_nonzero(inner) >= LEAST_OF_WIDE * np.count_nonzero(whole):
+        return False
     shell = ndimage.binary_dilation(inner) & ~inner
-    return bool(np.count_nonzero(shell & outer) >= SURROUNDED * np.count_nonzero(shell))
+    return bool(np.count_nonzero(shell & whole) >= SURROUNDED * np.count_nonzero(shell))

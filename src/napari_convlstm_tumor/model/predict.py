@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from napari_convlstm_tumor.model import looks
 from napari_convlstm_tumor.model import prompts as channels
 from napari_convlstm_tumor.model.card import Model
-from napari_convlstm_tumor.model.cautions import Doubts, cautions, refuse_blind_run
+from napari_convlstm_tumor.model.cautions import Doubts, cautions, finds_by_itself, refuse_blind_run
 from napari_convlstm_tumor.model.device import Workplace, cached_model, pick_device
 from napari_convlstm_tumor.model.drawing import (
     box_as_mask,
@@ -39,7 +39,7 @@ from napari_convlstm_tumor.model.follow import (
     scattered,
     surest,
     taken_in,
-    with_lost_rims,
+    with_lost_parts,
     without_specks,
 )
 from napari_convlstm_tumor.model.network import (
@@ -160,7 +160,7 @@ def _prompted(
             break
         look = better
     if known is None:
-        answer = _with_lost_rims(answer, first, aligned)
+        answer = _with_lost_parts(work, answer, first, aligned)
     if any(p.type == "box" for p in prompts):
         prompts = tuple(box_as_mask(p, answer.probability, aligned.grid) if p.type == "box" else p for p in prompts)
         answer, _ = yield from _one_look(work, aligned, prompts, look, high, end)
@@ -190,12 +190,17 @@ def _automatic(work: Workplace, aligned: AlignedSeries) -> Generator[float, None
         return replace(most, probability=np.zeros_like(most.probability))
     best = np.max([answers[n].probability for n in kept], axis=0)
     # the largest lesion's features serve the forecast
-    return _with_lost_rims(replace(answers[kept[0]], probability=best, outlined=None), most, aligned)
+    return _with_lost_parts(work, replace(answers[kept[0]], probability=best, outlined=None), most, aligned)
 
 
-def _with_lost_rims(close: _Answer, wide: _Answer, aligned: AlignedSeries) -> _Answer:
-    """The answer of close looks, with the rims that only the wide look saw."""
-    return replace(close, probability=with_lost_rims(close.probability, wide.probability, aligned.grid.spacing_mm))
+def _with_lost_parts(work: Workplace, close: _Answer, wide: _Answer, aligned: AlignedSeries) -> _Answer:
+    """The answer of close looks, with what only the wide look saw of the tumor.
+
+    Where the network finds nothing by itself (CT, T1 alone) the wide look leaks too often to be trusted with all of it.
+    """
+    trusted = finds_by_itself(work.model, aligned)
+    spacing_mm = aligned.grid.spacing_mm
+    return replace(close, probability=with_lost_parts(close.probability, wide.probability, spacing_mm, trusted))
 
 
 def _one_look(
