@@ -1,4 +1,4 @@
-"""Real gliomas that nobody trained on: FLAIR and T2, whole tumor; T1c and all four images, core.
+"""Real gliomas that nobody trained on: FLAIR or T2, whole tumor; T1c alone or with others, core.
 
     git clone --depth 1 https://github.com/koriavinash1/DeepBrainSeg
     OMP_NUM_THREADS=1 python benchmarks/real_gliomas.py --brats DeepBrainSeg/sample_volume/brats
@@ -9,7 +9,7 @@
 has 20 of its training patients of 2018 (Menze et al. 2015, doi 10.1109/TMI.2014.2377694; Bakas et al. 2017, doi
 10.1038/sdata.2017.117). --toolkit: TCGA-FG-6692 and TCGA-DU-7294 (TCGA-LGG, CC BY 3.0); the reference is what five
 BraTS networks that saw all four images agreed on (Kofler et al. 2020, doi 10.3389/fnins.2020.00125). All are
-registered and skull-stripped. About 25 s a patient on one core.
+registered and skull-stripped. About 40 s a patient on one core.
 """
 
 from __future__ import annotations
@@ -31,7 +31,14 @@ from napari_convlstm_tumor.training.scores import dice
 from napari_convlstm_tumor.training.testsets import CLICK, NO_PROMPT, Case, one_visit_case
 
 CORE_LABELS = (1, 4)  # necrosis or solid core without contrast, enhancing; 2 is oedema
-SHOWN = {"FLAIR": ("flair",), "T1c": ("t1c",), "T2": ("t2",), "all four": ("t1", "t1c", "t2", "flair")}
+SHOWN = {
+    "FLAIR": ("flair",),
+    "T1c": ("t1c",),
+    "T2": ("t2",),
+    "T1c and T1": ("t1", "t1c"),
+    "T1c and FLAIR": ("t1c", "flair"),
+    "all four": ("t1", "t1c", "t2", "flair"),
+}
 WHOLE = ("FLAIR", "T2")
 BRATS_NAMES = {"t1": "t1", "t1c": "t1ce", "t2": "t2", "flair": "flair"}
 TOOLKIT_NAMES = {"t1": "t1", "t1c": "t1c", "t2": "t2", "flair": "fla"}

@@ -468,6 +468,20 @@ def test_a_click_where_a_box_is_safer_is_told(tiny_model, kinds, types, masks, t
     assert [w[-len(told) - 1 : -1] for w in said] == [told] if told else not said
 
 
+@pytest.mark.parametrize(("kinds", "told"), [(("t1c",), False), (("t1", "t1c"), False), (("t1c", "flair"), True)])
+def test_oedema_that_may_count_as_core_is_told(tiny_model, kinds, told) -> None:
+    one = tiny_series((None,), visits=1)
+    times = len(kinds)
+    aligned = replace(
+        one,
+        modalities=kinds,
+        data=np.repeat(one.data, times, axis=1),
+        present=np.repeat(one.present, times, axis=1),
+    )
+    said = [w for w in answer(aligned, tiny_model, ()).warnings if "takes in oedema" in w]
+    assert bool(said) == told
+
+
 def test_clicks_in_unlike_tissue_each_find_their_own_likeness() -> None:
     aligned = tiny_series((None, None, None))
     aligned.data[0, 0] = 0.0
