@@ -51,9 +51,8 @@ def refuse_blind_run(model: Model, aligned: AlignedSeries, prompts: tuple[Prompt
 
 def follows_in_part(model: Model, aligned: AlignedSeries) -> bool:
     """Whether there is another visit to outline, and none of the kinds of image on which the network follows change."""
-    return (
-        any(mask is None for mask in aligned.masks) and len(aligned.masks) > 1 and not finds_by_itself(model, aligned)
-    )
+    open_visit = any(mask is None for mask in aligned.masks)
+    return open_visit and len(aligned.masks) > 1 and not finds_by_itself(model, aligned)
 
 
 def finds_by_itself(model: Model, aligned: AlignedSeries) -> bool:

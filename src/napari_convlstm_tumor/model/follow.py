@@ -40,9 +40,9 @@ LARGEST_FOUND_MM3 = 400_000.0
 # its surface, has taken the dark middle of a tumor for all of it. Chosen on simulated heads of a seed that had not been
 # trained on, and looked at on the sarcomas: 4 of 5 such outlines became better (mean Dice 0.34 to 0.67).
 LEAST_OF_WIDE, SURROUNDED = 0.5, 0.7
-# Of a tumor larger than this a close look loses parts that look unlike the rest, as it sees little around them; the
-# wide look shows it in detail enough. On real gliomas and on the development set (benchmarks/real_gliomas.py, ten of
-# the twenty; docs/accuracy.md) 20 mL gained as much as 10 mL and harmed fewer tumors near it.
+# Of a tumor that is larger than this on the close look, that look loses parts that look unlike the rest, as it sees
+# little around them; the wide look shows it in detail enough. Sized by the close look, so that a leak of the wide one
+# makes nothing large (docs/training.md, run 22).
 LARGE_MM3 = 10_000.0
 
 
