@@ -30,6 +30,7 @@ from napari_convlstm_tumor.training.crops import (
 )
 from napari_convlstm_tumor.training.sequences import PROMPT_MODES, WHOLE_TUMOR, distances, sequence_of, with_prompts
 from napari_convlstm_tumor.training.simulate import Scene
+from napari_convlstm_tumor.training.transplant import host_of, lay_into, surroundings
 
 # Arrival fields are kept for a cube of this size around the seed (1 mm voxels): what a crop can see.
 FIELD_SIZE = 128
@@ -39,12 +40,17 @@ JITTER_VOXELS = 6.0
 THIN_RIM_SHARE = 0.35
 # So many are uneven as real gliomas are: of the others' cores a click outlined half (docs/training.md, run 22).
 HETEROGENEOUS_SHARE = 0.55
+# So many more take up no contrast than draw_look gives: of 12 simulated gliomas on T1c, without a prompt, the three
+# large dark ones were not seen at all.
+PLAIN_SHARE = 0.4
 # Real tumors are never outlined without a prompt; a mask or box at the first visit is to be left where the image says
 # so: growthnet-6 holds on to it (docs/accuracy.md, warped sarcomas).
 REAL_FAVOURED = {"none": 0.0, "mask": 1.5}
 # Of the real tumors with a click so many are seen on about all of the image, as on the first look of model/looks:
 # there a click leaked into the whole limb.
 WIDE_SHARE = 0.4
+# So many of the real tumors shown by themselves lie in another's image: there are few, and clicks leaked.
+TRANSPLANTED_SHARE = 0.4
 # On CT tissues differ less, in units of the network, than on MR.
 CT_PATCHES = 0.3
 
@@ -131,6 +137,7 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
     ) -> None:
         self.anatomies, self.fields, self.seed, self.stage = anatomies, fields, seed, stage
         self.real = [(a, half(a)) for a in anatomies if a.distance is not None]
+        self.hosts = [host_of(fine, coarse) for fine, coarse in self.real]
         self.halves = [half(a) if a.tissue is not None else None for a in anatomies]
         self.simulated = simulated if self.real else 1.0
         self.simulated = self.simulated if fields else 0.0
@@ -182,7 +189,7 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
         points = crop_points(crop, spacing, average, centre, native, rng)
         scene = _resample(scene, points, (spacing[0], spacing[1], spacing[2] / average))
         levels = simulate.level_fields(scene, course, rng)
-        look, modalities = simulate.draw_look(rng), draw_modalities(rng)
+        look, modalities = simulate.draw_look(rng, False if rng.random() < PLAIN_SHARE else None), draw_modalities(rng)
         look = simulate.with_thin_rim(look, rng) if rng.random() < THIN_RIM_SHARE else look
         look = simulate.heterogeneous(look, rng) if rng.random() < HETEROGENEOUS_SHARE else look
         scalp = bool(rng.random() < 0.7)
@@ -216,8 +223,8 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
         # a kind of image first, then a patient: there are few of some kinds
         kinds = sorted({m for a, _ in self.real for m in a.images})
         kind = kinds[int(rng.integers(len(kinds)))]
-        choice = [pair for pair in self.real if kind in pair[0].images]
-        fine, coarse = choice[int(rng.integers(len(choice)))]
+        choice = [n for n, (a, _) in enumerate(self.real) if kind in a.images]
+        fine, coarse = self.real[choice[int(rng.integers(len(choice)))]]
         assert coarse.distance is not None
         (modality,) = fine.images
         inside = np.argwhere(coarse.distance < 0)
@@ -245,14 +252,19 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
         growth = np.clip(course.radii_mm[0], -0.5 * max(deepest, 0), 12.0)
         uneven = 1 + 0.5 * simulate.smooth_noise(distance.shape, 25 / min(thin), rng)
         images = torch.zeros(visits, len(MODALITIES), *crop)
-        levels = []
-        patches = _patches(distance.shape, rng) * (CT_PATCHES if modality == "ct" else 1.0)
+        levels, kept = [], int(rng.integers(2**32))  # a host looks the same at every visit
+        host = None
+        if mode not in WHOLE_TUMOR and rng.random() < TRANSPLANTED_SHARE:
+            other = self.hosts[choice[int(rng.integers(len(choice)))]]
+            host = surroundings(distance, (crop, spacing, average), other, rng)
+        patches = draw_patches(distance.shape, rng) * (CT_PATCHES if modality == "ct" else 1.0)
         for t in range(visits):
             shift = simulate.warp_coordinates(distance, thin, float(growth[t]) * uneven)
             moved = grid_step(points, shift)
             level, image = sample_at(source, moved)
             image = image + patches * torch.sigmoid(-level)
             image[~within(source, moved)] = AIR
+            image = image if host is None else lay_into(host, image, level, spacing[0], np.random.default_rng(kept))
             levels.append(level)
             image = simulate.scanner(_jitter(_thick(image, average), rng), rng, strength=0.6)
             images[t, MODALITIES.index(modality)] = image
@@ -261,19 +273,6 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
 
 
 # ---- small steps ----
-
-
-def _patches(shape: Sequence[int], rng: np.random.Generator) -> Tensor:
-    """(I, J, K) what is added to a real tumor's intensity: necrosis, bleeding, fat, lobes of another tissue.
-
-    Large tumors are seldom of one kind of tissue, and there are few of them to learn from.
-    """
-    patches = torch.zeros(*shape)
-    for _ in range(int(rng.choice(3, p=(0.3, 0.4, 0.3)))):
-        field = simulate.smooth_noise(torch.Size(shape), float(rng.uniform(4, 20)), rng)
-        edge, sharpness = float(rng.uniform(-0.6, 0.8)), float(rng.uniform(4, 20))
-        patches = patches + float(rng.uniform(-2, 2)) * torch.sigmoid(sharpness * (field - edge))
-    return patches
 
 
 def _resample(scene: Scene, points: Tensor, spacing_mm: tuple[float, float, float]) -> Scene:
@@ -307,3 +306,16 @@ def draw_modalities(rng: np.random.Generator) -> tuple[str, ...]:
     """The sequences a patient comes with: often only T1c or FLAIR."""
     choices = (("t1c",), ("flair",), ("t1c", "flair"), ("t1", "t1c", "t2", "flair"), ("t2",), ("t1",))
     return choices[int(rng.choice(len(choices), p=(0.32, 0.3, 0.13, 0.12, 0.08, 0.05)))]
+
+
+def draw_patches(shape: Sequence[int], rng: np.random.Generator) -> Tensor:
+    """(I, J, K) what is added to a tumor's intensity: necrosis, bleeding, fat, lobes of another tissue.
+
+    Large tumors are seldom of one kind of tissue, and there are few of them to learn from.
+    """
+    patches = torch.zeros(*shape)
+    for _ in range(int(rng.choice(3, p=(0.3, 0.4, 0.3)))):
+        field = simulate.smooth_noise(torch.Size(shape), float(rng.uniform(4, 20)), rng)
+        edge, sharpness = float(rng.uniform(-0.6, 0.8)), float(rng.uniform(4, 20))
+        patches = patches + float(rng.uniform(-2, 2)) * torch.sigmoid(sharpness * (field - edge))
+    return patches

@@ -20,7 +20,7 @@ from napari_convlstm_tumor.errors import SettingsError, TumorError
 from napari_convlstm_tumor.prepare.preprocess import align
 from napari_convlstm_tumor.settings import Settings
 from napari_convlstm_tumor.training.anatomy import Anatomy
-from napari_convlstm_tumor.training.dataset import HETEROGENEOUS_SHARE, THIN_RIM_SHARE
+from napari_convlstm_tumor.training.dataset import HETEROGENEOUS_SHARE, PLAIN_SHARE, THIN_RIM_SHARE
 from napari_convlstm_tumor.training.kept import simulated_series
 from napari_convlstm_tumor.training.own import META_FILE, OwnPatient, keep_aligned, load_kept
 from napari_convlstm_tumor.training.patients import PatientPlan
@@ -34,9 +34,16 @@ THICK_SHARE, THICK_MM = 0.2, (3.0, 6.0)
 STRIPPED_SHARE = 0.35  # of the heads show the brain alone
 # What happens, and what a patient comes with, and how often.
 COURSE_SHARES = (("any", 0.3), ("mixed", 0.16), ("large", 0.38), ("tumor-free", 0.16))
-# So many more tumors without contrast than draw_look gives: large dark masses on T1c were missed or half outlined.
-PLAIN_SHARE = 0.25
-SEQUENCES = ((("t1c",), 0.46), (("flair",), 0.28), (("t1c", "flair"), 0.12), (("t2",), 0.09), (("t1",), 0.05))
+# Beside T1c often others, as a glioma's visit has them: with FLAIR and T2 there the outline took in oedema.
+SEQUENCES = (
+    (("t1c",), 0.34),
+    (("flair",), 0.25),
+    (("t1", "t1c", "t2", "flair"), 0.14),
+    (("t1", "t1c"), 0.08),
+    (("t1c", "flair"), 0.08),
+    (("t2",), 0.07),
+    (("t1",), 0.04),
+)
 
 
 def simulated_heads(anatomies: Sequence[Anatomy], count: int, seeds: Sequence[int], cache: Path) -> list[OwnPatient]:

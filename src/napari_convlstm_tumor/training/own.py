@@ -42,7 +42,7 @@ from napari_convlstm_tumor.training.crops import (
     in_view,
     sample_at,
 )
-from napari_convlstm_tumor.training.dataset import Stage
+from napari_convlstm_tumor.training.dataset import Stage, draw_patches
 from napari_convlstm_tumor.training.sequences import PROMPT_MODES, WHOLE_TUMOR, distances, sequence_of, with_prompts
 from napari_convlstm_tumor.training.testsets import result_of
 
@@ -54,6 +54,9 @@ CENTRE_SPREAD = 0.2  # the crop's middle lies this far off the lesion's, in its 
 GONE_WEIGHT = 4.0  # a patient of whom some visit is free of tumor is drawn so much more often: that is hardest to learn
 WIDE_SHARE = 0.3  # of the sequences with a click show about a whole head, as the first look of model/looks does
 WIDE_SPREAD_MM = 8.0
+# So many of the sequences with T1c get patches of other tissue, so strong: necrosis may be dark on one side and
+# grey on the other, and a click outlined a part of it.
+PATCHED_SHARE, PATCHES = 0.35, 0.6
 SMALLEST_WIDE_MM = 8.0  # a lesion smaller than this has hardly a voxel of its own on such a look
 
 Maps = npt.NDArray[Any]
@@ -290,6 +293,8 @@ def _crop(patient: OwnPatient, visits: list[int], mode: str, rng: np.random.Gene
         images[:, MODALITIES.index(patient.modalities[c])] = torch.stack(scanned)
     days = tuple(abs(patient.days[t] - patient.days[visits[0]]) for t in visits)
     levels = torch.stack([torch.from_numpy(signed_distance_mm(m.numpy(), spacing)).float() for m in masks])
+    if "t1c" in (patient.modalities[c] for c in shared) and rng.random() < PATCHED_SHARE:
+        images[:, MODALITIES.index("t1c")] += PATCHES * draw_patches(masks.shape[1:], rng) * torch.sigmoid(-levels)
     return sequence_of(images, tuple(patient.modalities[c] for c in shared), masks, days, spacing, levels)
 
 

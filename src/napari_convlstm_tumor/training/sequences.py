@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from napari_convlstm_tumor.measure.distance import signed_distance_mm
 from napari_convlstm_tumor.model import prompts
@@ -14,6 +15,9 @@ from napari_convlstm_tumor.series import DAYS_PER_MONTH, MODALITIES
 LARGEST_DISTANCE_MM = 30.0
 # The likeness to the prompted tissue is left out this often: not all of a tumor looks like the place that was clicked.
 ALIKE_DROPPED = 0.25
+# So often one of the visits that nothing points at is a poor image: blurred, and with so much more noise. What was seen
+# before has to help. On CT tissues differ less, in units of the network, than on MR.
+POOR_SHARE, POOR_NOISE, POOR_NOISE_CT = 0.2, (0.1, 0.4), 0.3
 PROMPT_MODES = ("click", "click all", "box", "mask", "none", "scribble", "mask all")
 WHOLE_TUMOR = ("none", "mask", "mask all")  # all lesions are meant; with the others one
 SHOWN_AT_ALL = ("click all", "mask all")  # visits; the others at the first alone
@@ -51,6 +55,9 @@ def with_prompts(
     present = sequence["present"].reshape(-1, 1, 1, 1)
     alike_helps = rng.random() > ALIKE_DROPPED
     shown = len(masks) if mode in SHOWN_AT_ALL else 1
+    if mode != "none" and len(masks) > shown and rng.random() < POOR_SHARE:
+        poor = int(rng.integers(shown, len(masks)))
+        images[poor] = _poor(images[poor], rng) * present
     for t in range(shown):
         core = _draw_prompt(prompt[t], mode, masks[t], level[t], sequence["spacing_mm"].tolist(), rng)
         if alike_helps:
@@ -59,6 +66,14 @@ def with_prompts(
         for t in range(shown, len(masks)):
             alike[t] = prompts.LIKENESS_CARRIED * prompts.similarity(images[t], core, images[0]) * present
     return {**sequence, "prompt": prompt, "alike": alike}
+
+
+def _poor(visit: Tensor, rng: np.random.Generator) -> Tensor:
+    """(C, I, J, K) blurred over 3 voxels and noisier."""
+    blurred = F.avg_pool3d(visit[None], 3, 1, 1, count_include_pad=False)[0]
+    noise = torch.from_numpy(rng.standard_normal(visit.shape, dtype=np.float32)) * float(rng.uniform(*POOR_NOISE))
+    noise[MODALITIES.index("ct")] *= POOR_NOISE_CT
+    return blurred + noise
 
 
 def _draw_prompt(
