@@ -7,8 +7,8 @@ T visits, C modalities, I x J x K voxels; arrays are (T, C, I, J, K), (T, I, J, 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -206,6 +206,20 @@ class AlignedSeries:
     def raw(self, visit: int, channel: int) -> FloatVolume:
         """Image (I, J, K) in the scanner's own intensities (HU for CT), 0-based visit and channel."""
         return self.data[visit, channel] * self.scale[visit, channel] + self.centre[visit, channel]
+
+    def only(self, kinds: Collection[str]) -> AlignedSeries:
+        """The same visits with these kinds of image alone; itself where it has no others."""
+        kept = [c for c, modality in enumerate(self.modalities) if modality in kinds]
+        if len(kept) == len(self.modalities):
+            return self
+        return replace(
+            self,
+            data=self.data[:, kept],
+            present=self.present[:, kept],
+            modalities=tuple(self.modalities[c] for c in kept),
+            centre=self.centre[:, kept],
+            scale=self.scale[:, kept],
+        )
 
 
 @dataclass(frozen=True)

@@ -468,18 +468,68 @@ def test_a_click_where_a_box_is_safer_is_told(tiny_model, kinds, types, masks, t
     assert [w[-len(told) - 1 : -1] for w in said] == [told] if told else not said
 
 
-@pytest.mark.parametrize(("kinds", "told"), [(("t1c",), False), (("t1", "t1c"), False), (("t1c", "flair"), True)])
-def test_oedema_that_may_count_as_core_is_told(tiny_model, kinds, told) -> None:
-    one = tiny_series((None,), visits=1)
-    times = len(kinds)
-    aligned = replace(
-        one,
-        modalities=kinds,
-        data=np.repeat(one.data, times, axis=1),
-        present=np.repeat(one.present, times, axis=1),
-    )
-    said = [w for w in answer(aligned, tiny_model, ()).warnings if "takes in oedema" in w]
-    assert bool(said) == told
+def of_kinds(aligned: AlignedSeries, kinds: tuple[str, ...]) -> AlignedSeries:
+    """The same image as several kinds."""
+    maps = {name: np.repeat(getattr(aligned, name), len(kinds), axis=1) for name in ("data", "present")}
+    scales = {name: np.repeat(getattr(aligned, name), len(kinds), axis=1) for name in ("centre", "scale")}
+    return replace(aligned, modalities=kinds, **maps, **scales)
+
+
+@pytest.fixture
+def core_model(tmp_path):
+    """A network whose card says on what the core is outlined."""
+    torch.manual_seed(0)
+    path = tmp_path / "core.safetensors"
+    save_model(GrowthNet(SMALL), path, {"automatic": ["t1c", "flair"], "core_on": ["t1", "t1c"]})
+    return Settings(model=str(path))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "core_known", "told"),
+    [
+        (("t1c",), True, None),
+        (("t1", "t1c"), True, None),
+        (("t1c", "flair"), True, "core was outlined, on t1c; flair"),
+        (("t1", "t1c", "t2", "flair"), True, "core was outlined, on t1 and t1c; t2 and flair"),
+        (("t1c", "flair"), False, "may take in oedema"),
+        (("t2", "flair"), True, None),
+    ],
+)
+def test_what_is_outlined_where_oedema_shows_is_told(core_model, tiny_model, kinds, core_known, told) -> None:
+    aligned = of_kinds(tiny_series((None,), visits=1), kinds)
+    click = (Prompt(1, "point", np.array((11.0, 11.0, 6.0))),)
+    said = " ".join(answer(aligned, core_model if core_known else tiny_model, click).warnings)
+    for sentence in ("core was outlined", "may take in oedema"):
+        assert (sentence in said) == (told is not None and sentence in told)
+    assert told is None or told in said
+
+
+@pytest.mark.parametrize("prompted", [True, False])
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_the_core_is_outlined_without_what_shows_oedema(core_model, monkeypatch, prompted, everywhere) -> None:
+    """FLAIR helps to find a tumor; where every visit has T1c it changes nothing of the outline of a click."""
+    aligned = of_kinds(tiny_series((None, None), visits=2), ("t1c", "flair"))
+    aligned.present[1, 0] = everywhere
+    monkeypatch.setattr(predict, "places_found", lambda *_: [(0, (3, 3, 2))])
+    monkeypatch.setattr(predict, "surest", lambda outlines, *_: list(range(len(outlines))))
+    click = (Prompt(1, "point", np.array((11.0, 11.0, 6.0))),) if prompted else ()
+    seen = []
+    for flair in (0.0, 2.0):
+        aligned.data[:, 1] += flair
+        seen.append(answer(aligned, core_model, click).features)
+    assert np.array_equal(*seen) == everywhere
+
+
+def test_one_kind_of_image_is_taken_out_of_a_series() -> None:
+    aligned = of_kinds(tiny_series((None, None), visits=2), ("t1c", "flair"))
+    aligned.data[:, 1] += 1
+    aligned.present[1, 0] = False
+    flair = aligned.only(("flair", "t2"))
+    assert flair.modalities == ("flair",)
+    assert np.array_equal(flair.data, aligned.data[:, 1:])
+    assert flair.present.tolist() == [[True], [True]]
+    assert flair.centre.shape == flair.scale.shape == (2, 1)
+    assert aligned.only(aligned.modalities) is aligned
 
 
 def test_clicks_in_unlike_tissue_each_find_their_own_likeness() -> None:

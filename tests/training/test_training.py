@@ -252,6 +252,14 @@ def test_a_run_on_simulation_alone_claims_no_real_patient(options, tmp_path):
     assert (card[leakage.CARD_KEY], card["held_out"]) == ([], "")
 
 
+def test_only_networks_of_our_own_truth_say_on_what_the_core_is_outlined():
+    """A person's masks may be of the whole tumor: such a network, and what begins with it, uses all images."""
+    ours = material.about(True, 0, None, False)
+    assert ours["core_on"] == ["t1", "t1c"]
+    theirs = material.about(True, 3, ours, False)
+    assert theirs["core_on"] == material.about(True, 0, theirs, False)["core_on"] == []
+
+
 def cut_to_tumor(sample):
     """A batch of one: the CROP around the tumor of a sample."""
     middle = torch.nonzero(sample["mask"].any(0)).float().mean(0)

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from napari_convlstm_tumor.model import looks
 from napari_convlstm_tumor.model import prompts as channels
 from napari_convlstm_tumor.model.card import Model
-from napari_convlstm_tumor.model.cautions import Doubts, cautions, finds_by_itself, refuse_blind_run
+from napari_convlstm_tumor.model.cautions import Doubts, cautions, finds_by_itself, outlined_on, refuse_blind_run
 from napari_convlstm_tumor.model.device import Workplace, cached_model, pick_device
 from napari_convlstm_tumor.model.drawing import (
     box_as_mask,
@@ -84,7 +84,7 @@ def segment(
     work = Workplace(model, device, channels.LIKENESS_CARRIED if prompted and model.network.remembers else 0.0)
     refuse_blind_run(model, aligned, prompts)
     if prompted:
-        answer = yield from _prompted(work, aligned, prompts, 0.0, 1.0)
+        answer = yield from _prompted(work, aligned.only(outlined_on(model, aligned)), prompts, 0.0, 1.0)
     else:
         answer = yield from _automatic(work, aligned)
     outlined = [bool((frame >= 0.5).any()) for frame in answer.probability]
@@ -168,7 +168,11 @@ def _prompted(
 
 
 def _automatic(work: Workplace, aligned: AlignedSeries) -> Generator[float, None, _Answer]:
-    """Looks over everything without a prompt, then a look at every place that one of them found."""
+    """Looks over everything without a prompt, then a look at every place that one of them found.
+
+    All kinds of image help to find a tumor; it is then outlined as one that was clicked.
+    """
+    shown = aligned.only(outlined_on(work.model, aligned))
     over = looks.search_looks(aligned.grid)
     wide = []
     for n, look in enumerate(over):
@@ -182,15 +186,15 @@ def _automatic(work: Workplace, aligned: AlignedSeries) -> Generator[float, None
     for n, (visit, voxel) in enumerate(places):
         click = Prompt(visit + 1, "point", small.to_mm(voxel))
         low, high = (0.4 + 0.6 * (n + m) / len(places) for m in (0, 1))
-        answers.append((yield from _prompted(work, aligned, (click,), low, high)))
+        answers.append((yield from _prompted(work, shown, (click,), low, high)))
     outlines = [a.probability >= 0.5 for a in answers]
     by_both = "t1c" not in aligned.modalities  # old white-matter lesions are bright on FLAIR and T2 alone
     kept = surest(outlines, np.mean(wide, axis=0), aligned.grid.voxel_mm3, by_both)
     if not kept:
         return replace(most, probability=np.zeros_like(most.probability))
     best = np.max([answers[n].probability for n in kept], axis=0)
-    # the largest lesion's features serve the forecast
-    return _with_lost_parts(work, replace(answers[kept[0]], probability=best, outlined=None), most, aligned)
+    answer = replace(answers[kept[0]], probability=best, outlined=None)  # the largest lesion's features: the forecast
+    return _with_lost_parts(work, answer, most, aligned) if shown is aligned else answer
 
 
 def _with_lost_parts(work: Workplace, close: _Answer, wide: _Answer, aligned: AlignedSeries) -> _Answer:

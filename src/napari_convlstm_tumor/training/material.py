@@ -36,6 +36,8 @@ FORECAST_WEIGHTS = (0.25, 0.15, 0.0, 0.1, 0.0, 0.0, 0.5)
 FORECAST_STAGE = ((0.0, Stage((3, 4), FORECAST_WEIGHTS, distance_share=1.0, backward_share=0.0, head_share=1.0)),)
 # What the card says of them.
 HELD_OUT_TEXT = f"sarcomas {', '.join(HELD_OUT_SARCOMAS)}; glioblastomas {', '.join(HELD_OUT_GLIOBLASTOMAS)}"
+# Where a patient has T1c the truth is the core, so it is outlined on these alone (model/cautions).
+CORE_ON = ("t1", "t1c")
 SHARED_DATA = (
     "growth simulated on 3 brains of the 3D MR image database of MS patients (Lesjak et al. 2017, CC BY)",
     "19 of 26 tumors of the IBSI validation set from TCIA Soft-tissue-Sarcoma (CC BY 3.0), with warped visits",
@@ -141,7 +143,8 @@ def _use_one_thread(worker: int) -> None:
 def about(data: bool, own: int, start: Mapping[str, Any] | None, baseline: bool) -> dict[str, Any]:
     """What the card will say of a run: which network, what it was trained on, who was held out.
 
-    data: it saw ../shared/data; own: patients of a person's own; start: the card of the weights it began with.
+    data: it saw ../shared/data; own: patients of a person's own, whose masks may mean another part of the tumor than
+    ours; start: the card of the weights it began with.
     """
     told = [] if start is None else [str(line) for line in start.get("trained_on", ())]
     told.append("growth simulated on ICBM152 2009a tissue maps (Fonov et al. 2011)")
@@ -155,5 +158,6 @@ def about(data: bool, own: int, start: Mapping[str, Any] | None, baseline: bool)
         "baseline": baseline,
         "trained_on": list(dict.fromkeys(told)),
         "held_out": held_out,
+        "core_on": [] if own else list((start or {}).get("core_on", CORE_ON)),
         "steps_before": steps,
     }
