@@ -9,6 +9,7 @@ import torch
 
 from napari_convlstm_tumor.errors import InputError, SettingsError
 from napari_convlstm_tumor.model import drawing, predict
+from napari_convlstm_tumor.model import follow as follow_module
 from napari_convlstm_tumor.model import visits as passes
 from napari_convlstm_tumor.model.card import save_model
 from napari_convlstm_tumor.model.device import pick_device
@@ -275,6 +276,17 @@ def test_a_dark_middle_gets_the_rim_back_that_only_the_wide_look_saw() -> None:
     tumor = np.where((radius < 6) & (np.indices((40, 40, 40))[1] < 20), 0.9, 0.0).astype(np.float32)
     leak = np.where(np.indices((40, 40, 40))[1] >= 20, 0.8, tumor).astype(np.float32)
     assert np.array_equal(with_lost_parts(tumor, leak, (1, 1, 1), True), tumor)
+
+
+@pytest.mark.parametrize(("largest_mm3", "outlined"), [(6_000.0, False), (7_000.0, True)])
+def test_what_the_wide_look_makes_larger_than_any_tumor_is_none(tiny_model, monkeypatch, largest_mm3, outlined) -> None:
+    """390 mL of a close look became 670 mL of a head without a tumor."""
+    monkeypatch.setattr(follow_module, "LARGEST_FOUND_MM3", largest_mm3)
+    monkeypatch.setattr(predict, "places_found", lambda *_: [(0, (3, 3, 2))])
+    monkeypatch.setattr(predict, "surest", lambda outlines, *_: list(range(len(outlines))))
+    monkeypatch.setattr(predict, "with_lost_parts", lambda close, *_: np.ones_like(close))  # 24 x 24 x 12 mm
+    prediction = answer(tiny_series((None, None, None)), tiny_model)
+    assert prediction.probability.any() == outlined
 
 
 def test_a_large_tumor_is_outlined_as_whole_as_the_wide_look_saw_it_at_every_visit() -> None:

@@ -213,12 +213,21 @@ def surest(outlines: Sequence[Mask], wide: FloatVolume, voxel_mm3: float, by_bot
 def _sureness(outline: Mask, wide: FloatVolume, voxel_mm3: float, by_both: bool) -> float:
     """Mean of ``wide`` in the outline; 0 for what is empty, too large, or large and not seen as it must be."""
     sure = wide[outline]
-    most_mm3 = np.count_nonzero(outline, axis=(1, 2, 3)).max() * voxel_mm3
-    if sure.size == 0 or most_mm3 > LARGEST_FOUND_MM3:
+    if sure.size == 0 or beyond_any_tumor(outline, voxel_mm3):
         return 0.0
-    if by_both and most_mm3 >= LARGE_FOUND_MM3 and np.quantile(sure, 0.9) < SEEN_BY_BOTH:
+    if by_both and _most_mm3(outline, voxel_mm3) >= LARGE_FOUND_MM3 and np.quantile(sure, 0.9) < SEEN_BY_BOTH:
         return 0.0
     return float(sure.mean())
+
+
+def beyond_any_tumor(outline: Mask, voxel_mm3: float) -> bool:
+    """Whether the outline (T, I, J, K) is at some visit larger than any tumor."""
+    return _most_mm3(outline, voxel_mm3) > LARGEST_FOUND_MM3
+
+
+def _most_mm3(outline: Mask, voxel_mm3: float) -> float:
+    """Volume at the visit that shows most."""
+    return float(np.count_nonzero(outline, axis=(1, 2, 3)).max() * voxel_mm3)
 
 
 def with_lost_parts(
@@ -229,8 +238,7 @@ def with_lost_parts(
     That is the rim, where they show a tumor's dark middle alone; and everything, at all visits, where the tumor is
     large at one of them and ``large_whole`` says that the wide look can be trusted with it.
     """
-    most_mm3 = max(np.count_nonzero(near) for near in close >= 0.5) * float(np.prod(spacing_mm))
-    large = large_whole and most_mm3 >= LARGE_MM3
+    large = large_whole and _most_mm3(close >= 0.5, float(np.prod(spacing_mm))) >= LARGE_MM3
     whole = close.copy()
     for visit, (near, far) in enumerate(zip(close >= 0.5, wide >= 0.5, strict=True)):
         seen = touching(far, near, spacing_mm) & far

@@ -32,6 +32,7 @@ from napari_convlstm_tumor.model.drawing import (
 )
 from napari_convlstm_tumor.model.follow import (
     SMALLEST_OUTLINED_MM3,
+    beyond_any_tumor,
     follow,
     joined_later,
     outlines_of,
@@ -190,11 +191,14 @@ def _automatic(work: Workplace, aligned: AlignedSeries) -> Generator[float, None
     outlines = [a.probability >= 0.5 for a in answers]
     by_both = "t1c" not in aligned.modalities  # old white-matter lesions are bright on FLAIR and T2 alone
     kept = surest(outlines, np.mean(wide, axis=0), aligned.grid.voxel_mm3, by_both)
+    nothing = replace(most, probability=np.zeros_like(most.probability))
     if not kept:
-        return replace(most, probability=np.zeros_like(most.probability))
+        return nothing
     best = np.max([answers[n].probability for n in kept], axis=0)
     answer = replace(answers[kept[0]], probability=best, outlined=None)  # the largest lesion's features: the forecast
-    return _with_lost_parts(work, answer, most, aligned) if shown is aligned else answer
+    if shown is aligned:
+        answer = _with_lost_parts(work, answer, most, aligned)
+    return nothing if beyond_any_tumor(answer.probability >= 0.5, aligned.grid.voxel_mm3) else answer
 
 
 def _with_lost_parts(work: Workplace, close: _Answer, wide: _Answer, aligned: AlignedSeries) -> _Answer:
