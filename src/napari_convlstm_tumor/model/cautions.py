@@ -64,7 +64,7 @@ def outlined_on(model: Model, aligned: AlignedSeries) -> tuple[str, ...]:
     """The kinds of image to outline on: where every visit has T1c those that show the core, by the model's card.
 
     On T2 and FLAIR oedema is brighter than the core, and it was taken in: on ten real gliomas with all four images,
-    clicked, Dice of the core is 0.70 on T1 and T1c and was 0.59 on all (growthnet-7, docs/accuracy.md).
+    clicked, Dice of the core was 0.59 on all and is 0.70 on T1 and T1c (growthnet-7, docs/accuracy.md).
     """
     kinds, core_on = aligned.modalities, model.card.get("core_on", [])
     if "t1c" in core_on and "t1c" in kinds and bool(aligned.present[:, kinds.index("t1c")].all()):
@@ -117,7 +117,7 @@ def cautions(model: Model, aligned: AlignedSeries, prompts: tuple[Prompt, ...], 
     if not finds_by_itself(model, aligned) and (clicked := _only_clicked(aligned, prompts)):
         found.append(
             f"On {', '.join(aligned.modalities)} a click often takes in muscle around a tumor, or only a part of it: "
-            "on 52 images of sarcomas, CT or T1, a clicked volume was wrong by a factor of 1.5 or more 21 times, one "
+            "on 52 images of sarcomas, CT or T1, a clicked volume was wrong by a factor of 1.5 or more 18 times, one "
             f"from a box 6 times (docs/accuracy.md). Draw a box where the outline does not fit ({_visits(clicked)})."
         )
     if "t1c" in aligned.modalities and (beside := [m for m in SHOW_OEDEMA if m in aligned.modalities]):

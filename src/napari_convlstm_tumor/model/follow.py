@@ -28,7 +28,9 @@ MOSTLY, AS_SURE = 0.5, 0.9
 MANY_PIECES = 4
 CLICK_REACH = 0.3  # of the near map: within 6 mm of a click
 # Of the places found without a prompt those count of which the wide looks were on average so sure, and at least this
-# share as sure as of the surest. Chosen on 48 of the images that evaluate scores (docs/accuracy.md says so).
+# share as sure as of the surest. Chosen on 48 of the images that evaluate scores (docs/accuracy.md says so). On T1c the
+# first is not asked: it left out two of ten real gliomas, of which the wide looks saw a part alone, and no false place
+# in 12 heads without a tumor (growthnet-8).
 LEAST_SURE, NEARLY_AS_SURE = 0.1, 0.65
 # A tenth of what is large must be this sure, which one look alone cannot make it: on FLAIR of the development set
 # (benchmarks/development_set.py, growthnet-5 and later) it was 0.86 or more for tumors, else 0.50 or less.
@@ -198,24 +200,25 @@ def places_found(
     return places
 
 
-def surest(outlines: Sequence[Mask], wide: FloatVolume, voxel_mm3: float, by_both: bool) -> list[int]:
+def surest(outlines: Sequence[Mask], wide: FloatVolume, voxel_mm3: float, old_lesions: bool) -> list[int]:
     """Which outlines (T, I, J, K) of single places to keep: those that the looks over everything bear out.
 
     wide: (T, I, J, K), the mean probability of those looks. A close look outlines something wherever it is sent; where
     it is wrong, mostly in grey matter or old white-matter lesions, the wide looks were less sure of what it outlines.
-    by_both: some of what is large must be seen by more than one look; something small only the finer may see.
+    old_lesions: may be as bright as a tumor (FLAIR, T2): then LEAST_SURE is asked, and some of what is large must be
+    seen by more than one look; something small only the finer may see.
     """
-    sure = [_sureness(outline, wide, voxel_mm3, by_both) for outline in outlines]
-    least = max(LEAST_SURE, NEARLY_AS_SURE * max(sure, default=0.0))
-    return [n for n, mean in enumerate(sure) if mean >= least]
+    sure = [_sureness(outline, wide, voxel_mm3, old_lesions) for outline in outlines]
+    least = max(LEAST_SURE if old_lesions else 0.0, NEARLY_AS_SURE * max(sure, default=0.0))
+    return [n for n, mean in enumerate(sure) if mean > 0 and mean >= least]
 
 
-def _sureness(outline: Mask, wide: FloatVolume, voxel_mm3: float, by_both: bool) -> float:
+def _sureness(outline: Mask, wide: FloatVolume, voxel_mm3: float, old_lesions: bool) -> float:
     """Mean of ``wide`` in the outline; 0 for what is empty, too large, or large and not seen as it must be."""
     sure = wide[outline]
     if sure.size == 0 or beyond_any_tumor(outline, voxel_mm3):
         return 0.0
-    if by_both and _most_mm3(outline, voxel_mm3) >= LARGE_FOUND_MM3 and np.quantile(sure, 0.9) < SEEN_BY_BOTH:
+    if old_lesions and _most_mm3(outline, voxel_mm3) >= LARGE_FOUND_MM3 and np.quantile(sure, 0.9) < SEEN_BY_BOTH:
         return 0.0
     return float(sure.mean())
 

@@ -189,8 +189,8 @@ def _automatic(work: Workplace, aligned: AlignedSeries) -> Generator[float, None
         low, high = (0.4 + 0.6 * (n + m) / len(places) for m in (0, 1))
         answers.append((yield from _prompted(work, shown, (click,), low, high)))
     outlines = [a.probability >= 0.5 for a in answers]
-    by_both = "t1c" not in aligned.modalities  # old white-matter lesions are bright on FLAIR and T2 alone
-    kept = surest(outlines, np.mean(wide, axis=0), aligned.grid.voxel_mm3, by_both)
+    old_lesions = "t1c" not in aligned.modalities  # of the white matter: bright on FLAIR and T2 alone
+    kept = surest(outlines, np.mean(wide, axis=0), aligned.grid.voxel_mm3, old_lesions)
     nothing = replace(most, probability=np.zeros_like(most.probability))
     if not kept:
         return nothing
