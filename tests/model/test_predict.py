@@ -484,9 +484,9 @@ def test_a_click_where_a_box_is_safer_is_told(tiny_model, kinds, types, masks, t
 
 def of_kinds(aligned: AlignedSeries, kinds: tuple[str, ...]) -> AlignedSeries:
     """The same image as several kinds."""
-    maps = {name: np.repeat(getattr(aligned, name), len(kinds), axis=1) for name in ("data", "present")}
-    scales = {name: np.repeat(getattr(aligned, name), len(kinds), axis=1) for name in ("centre", "scale")}
-    return replace(aligned, modalities=kinds, **maps, **scales)
+    of_each = ("data", "present", "centre", "scale")
+    repeated = {name: np.repeat(getattr(aligned, name), len(kinds), axis=1) for name in of_each}
+    return replace(aligned, modalities=kinds, **repeated)
 
 
 @pytest.fixture

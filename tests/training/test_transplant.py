@@ -11,7 +11,7 @@ from napari_convlstm_tumor.training import dataset as samples
 from napari_convlstm_tumor.training import own, sequences
 from napari_convlstm_tumor.training.anatomy import Anatomy
 from napari_convlstm_tumor.training.dataset import GrowthDataset, Stage
-from napari_convlstm_tumor.training.transplant import APART_MM, DEPTH_VOXELS, host_of, lay_into, place_for
+from napari_convlstm_tumor.training.transplant import APART_MM, DEPTH_VOXELS, draw_graft, host_of, lay_into, place_for
 from napari_convlstm_tumor.volume import Grid
 
 BACKGROUND, BODY, TUMOR = -3.0, 0.0, 1.0
@@ -86,10 +86,10 @@ def test_the_host_stays_as_it_is_and_the_tumor_keeps_its_contrast_or_part_of_it(
     level = ball(6.0) * 2.0
     image = torch.where(level < 0, 3.0, 1.0)
     host = torch.full_like(image, -1.0)
-    laid = lay_into(host, image, level, 1.0, rng)
+    laid = lay_into(host, image, level, 1.0, *draw_graft(rng))
     assert torch.allclose(laid[level > 12], torch.tensor(-1.0), atol=1e-3)
     assert -1.0 + 0.5 * 2.0 - 0.01 <= float(laid[level < -4].mean()) <= -1.0 + 1.1 * 2.0 + 0.01
-    assert torch.equal(lay_into(host, image, level + 100, 1.0, rng), host)  # nothing to lay
+    assert torch.equal(lay_into(host, image, level + 100, 1.0, *draw_graft(rng)), host)  # nothing to lay
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])

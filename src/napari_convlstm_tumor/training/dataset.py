@@ -30,7 +30,7 @@ from napari_convlstm_tumor.training.crops import (
 )
 from napari_convlstm_tumor.training.sequences import PROMPT_MODES, WHOLE_TUMOR, distances, sequence_of, with_prompts
 from napari_convlstm_tumor.training.simulate import Scene
-from napari_convlstm_tumor.training.transplant import host_of, lay_into, surroundings
+from napari_convlstm_tumor.training.transplant import draw_graft, host_of, lay_into, surroundings
 
 # Arrival fields are kept for a cube of this size around the seed (1 mm voxels): what a crop can see.
 FIELD_SIZE = 128
@@ -252,8 +252,8 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
         growth = np.clip(course.radii_mm[0], -0.5 * max(deepest, 0), 12.0)
         uneven = 1 + 0.5 * simulate.smooth_noise(distance.shape, 25 / min(thin), rng)
         images = torch.zeros(visits, len(MODALITIES), *crop)
-        levels, kept = [], int(rng.integers(2**32))  # a host looks the same at every visit
-        host = None
+        levels = []
+        host, graft = None, draw_graft(rng)
         if mode not in WHOLE_TUMOR and rng.random() < TRANSPLANTED_SHARE:
             other = self.hosts[choice[int(rng.integers(len(choice)))]]
             host = surroundings(distance, (crop, spacing, average), other, rng)
@@ -264,7 +264,7 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
             level, image = sample_at(source, moved)
             image = image + patches * torch.sigmoid(-level)
             image[~within(source, moved)] = AIR
-            image = image if host is None else lay_into(host, image, level, spacing[0], np.random.default_rng(kept))
+            image = image if host is None else lay_into(host, image, level, spacing[0], *graft)
             levels.append(level)
             image = simulate.scanner(_jitter(_thick(image, average), rng), rng, strength=0.6)
             images[t, MODALITIES.index(modality)] = image

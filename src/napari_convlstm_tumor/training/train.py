@@ -250,8 +250,7 @@ def export(run: Path, target: Path) -> None:
     network: Any = (VisitUNet if told["baseline"] else GrowthNet)(NetworkConfig.from_dict(state["config"]))
     averaged = {name.removeprefix("module."): v for name, v in state["average"].items() if name != "n_averaged"}
     network.load_state_dict(averaged)
-    card = {**CARD, "trained_on": told["trained_on"], "held_out": told["held_out"]}
-    card["core_on"] = told.get("core_on", [])
+    card = {**CARD, "trained_on": told["trained_on"], "held_out": told["held_out"], "core_on": told.get("core_on", [])}
     card["steps"] = told.get("steps_before", 0) + state["step"]
     if told["baseline"]:
         card["what"] = "per-visit MONAI U-Net without memory, to compare with (training/baseline)"

@@ -88,16 +88,22 @@ def place_for(level: Tensor, points: Tensor, host: Host, rng: np.random.Generato
     return None
 
 
-def lay_into(host: Tensor, image: Tensor, level: Tensor, spacing_mm: float, rng: np.random.Generator) -> Tensor:
+def draw_graft(rng: np.random.Generator) -> tuple[float, float]:
+    """How much of what is near the tumor comes with it (mm), and how much of its contrast: the same at every visit."""
+    return float(rng.uniform(*MARGIN_MM)), float(rng.uniform(*CONTRAST))
+
+
+def lay_into(
+    host: Tensor, image: Tensor, level: Tensor, spacing_mm: float, margin_mm: float, contrast: float
+) -> Tensor:
     """``image`` (I, J, K) where its tumor is (level: signed distance in mm, negative inside), elsewhere ``host``."""
-    margin, share = float(rng.uniform(*MARGIN_MM)), float(rng.uniform(*CONTRAST))
     around = (level > AROUND_MM[0]) & (level < AROUND_MM[1])
     tumor = level < 0
     if min(int(around.sum()), int(tumor.sum())) < FEW:
         return host
     own, other = image[around].median(), host[tumor].median()
-    moved = other + share * (image - own)
-    return torch.lerp(host, moved, torch.sigmoid((margin - level) / (0.7 * spacing_mm)))
+    moved = other + contrast * (image - own)
+    return torch.lerp(host, moved, torch.sigmoid((margin_mm - level) / (0.7 * spacing_mm)))
 
 
 def _image(anatomy: Anatomy) -> npt.NDArray[np.float32]:
