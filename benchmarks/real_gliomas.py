@@ -39,7 +39,7 @@ SHOWN = {
     "all four": ("t1", "t1c", "t2", "flair"),
 }
 WHOLE = ("FLAIR", "T2")
-HALVES = ("looked-at", "unseen")  # while growthnet-7 and -8 were made (docs/training.md, runs 22 and 23)
+HALVES = ("looked-at", "unseen")  # while growthnet-7 and -8 were made (docs/training-log.md, runs 22 and 23)
 BRATS_NAMES = {"t1": "t1", "t1c": "t1ce", "t2": "t2", "flair": "flair"}
 TOOLKIT_NAMES = {"t1": "t1", "t1c": "t1c", "t2": "t2", "flair": "fla"}
 TOOLKIT_FOLDERS = {"TCGA-FG-6692": "OtherEXampleFromTCIA", "TCGA-DU-7294": "TCGA-DU-7294"}

@@ -38,11 +38,11 @@ FIELD_SIZE = 128
 JITTER_VOXELS = 6.0
 # So many of the simulated tumors are hollow but for a thin rim: real ones were missed on T1c.
 THIN_RIM_SHARE = 0.35
-# So many are uneven as real gliomas are: of the others' cores a click outlined half (docs/training.md, run 22).
+# So many are uneven as real gliomas are: of the others' cores a click outlined half (docs/training-log.md, run 22).
 HETEROGENEOUS_SHARE = 0.55
 # So many more take up no contrast than draw_look gives: of 12 simulated gliomas on T1c, without a prompt, the three
 # large dark ones were not seen at all.
-PLAIN_SHARE = 0.4
+PLAIN_SHARE = 0.3
 # Real tumors are never outlined without a prompt; a mask or box at the first visit is to be left where the image says
 # so: growthnet-6 holds on to it (docs/accuracy.md, warped sarcomas).
 REAL_FAVOURED = {"none": 0.0, "mask": 1.5}

@@ -33,16 +33,16 @@ VOXEL_MM = (1.3, 2.0)
 THICK_SHARE, THICK_MM = 0.2, (3.0, 6.0)
 STRIPPED_SHARE = 0.35  # of the heads show the brain alone
 # What happens, and what a patient comes with, and how often.
-COURSE_SHARES = (("any", 0.3), ("mixed", 0.16), ("large", 0.38), ("tumor-free", 0.16))
+COURSE_SHARES = (("any", 0.46), ("mixed", 0.18), ("large", 0.22), ("tumor-free", 0.14))
 # Beside T1c often others, as a glioma's visit has them: with FLAIR and T2 there the outline took in oedema.
 SEQUENCES = (
     (("t1c",), 0.34),
-    (("flair",), 0.25),
-    (("t1", "t1c", "t2", "flair"), 0.14),
-    (("t1", "t1c"), 0.08),
-    (("t1c", "flair"), 0.08),
+    (("flair",), 0.31),
+    (("t1", "t1c", "t2", "flair"), 0.1),
+    (("t1", "t1c"), 0.06),
+    (("t1c", "flair"), 0.06),
     (("t2",), 0.07),
-    (("t1",), 0.04),
+    (("t1",), 0.06),
 )
 
 

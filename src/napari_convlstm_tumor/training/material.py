@@ -46,7 +46,7 @@ SHARED_DATA = (
 )
 # Of the crops that are drawn at every step, how many show simulated brains, the others warped real tumors. With as many
 # brains beside whole heads, real tumors became too seldom: clicked sarcomas on T1 fell from Dice 0.65 to 0.61.
-BRAINS, BRAINS_BESIDE_HEADS = 0.5, 0.15
+BRAINS, BRAINS_BESIDE_HEADS = 0.5, 0.25
 SAMPLES_AHEAD = 4  # per worker
 
 Sample = dict[str, Tensor]

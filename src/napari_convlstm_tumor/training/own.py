@@ -51,7 +51,7 @@ LEVELS = 3  # own voxels, twice and four times as long: a coarse crop is an aver
 AUTOMATIC = ("t1c", "flair", "t2")  # whole heads without a prompt are learned for these
 SCANNER_STRENGTH = 0.5  # noise, contrast and bias added to images that have their own
 CENTRE_SPREAD = 0.2  # the crop's middle lies this far off the lesion's, in its own sizes
-GONE_WEIGHT = 4.0  # a patient of whom some visit is free of tumor is drawn so much more often: that is hardest to learn
+GONE_WEIGHT = 8.0  # a patient of whom some visit is free of tumor is drawn so much more often: that is hardest to learn
 WIDE_SHARE = 0.3  # of the sequences with a click show about a whole head, as the first look of model/looks does
 WIDE_SPREAD_MM = 8.0
 # So many of the sequences with T1c get patches of other tissue, so strong: necrosis may be dark on one side and
