@@ -285,7 +285,6 @@ def test_what_the_wide_look_makes_larger_than_any_tumor_is_none(tiny_model, monk
     """390 mL of a close look became 670 mL of a head without a tumor."""
     monkeypatch.setattr(follow_module, "LARGEST_FOUND_MM3", largest_mm3)
     monkeypatch.setattr(predict, "places_found", lambda *_: [(0, (3, 3, 2))])
-    monkeypatch.setattr(predict, "surest", lambda outlines, *_: list(range(len(outlines))))
     monkeypatch.setattr(predict, "with_lost_parts", lambda close, *_: np.ones_like(close))  # 24 x 24 x 12 mm
     prediction = answer(tiny_series((None, None, None)), tiny_model)
     assert prediction.probability.any() == outlined

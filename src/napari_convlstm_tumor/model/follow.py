@@ -44,7 +44,7 @@ LARGEST_FOUND_MM3 = 400_000.0
 LEAST_OF_WIDE, SURROUNDED = 0.5, 0.7
 # Of a tumor that is larger than this on the close look, that look loses parts that look unlike the rest, as it sees
 # little around them; the wide look shows it in detail enough. Sized by the close look, so that a leak of the wide one
-# makes nothing large (docs/training.md, run 22).
+# makes nothing large (docs/training-log.md, run 22).
 LARGE_MM3 = 10_000.0
 
 
@@ -216,16 +216,12 @@ def surest(outlines: Sequence[Mask], wide: FloatVolume, voxel_mm3: float, old_le
 def _sureness(outline: Mask, wide: FloatVolume, voxel_mm3: float, old_lesions: bool) -> float:
     """Mean of ``wide`` in the outline; 0 for what is empty, too large, or large and not seen as it must be."""
     sure = wide[outline]
-    if sure.size == 0 or beyond_any_tumor(outline, voxel_mm3):
+    most_mm3 = _most_mm3(outline, voxel_mm3)
+    if sure.size == 0 or most_mm3 > LARGEST_FOUND_MM3:
         return 0.0
-    if old_lesions and _most_mm3(outline, voxel_mm3) >= LARGE_FOUND_MM3 and np.quantile(sure, 0.9) < SEEN_BY_BOTH:
+    if old_lesions and most_mm3 >= LARGE_FOUND_MM3 and np.quantile(sure, 0.9) < SEEN_BY_BOTH:
         return 0.0
     return float(sure.mean())
-
-
-def beyond_any_tumor(outline: Mask, voxel_mm3: float) -> bool:
-    """Whether the outline (T, I, J, K) is at some visit larger than any tumor."""
-    return _most_mm3(outline, voxel_mm3) > LARGEST_FOUND_MM3
 
 
 def _most_mm3(outline: Mask, voxel_mm3: float) -> float:

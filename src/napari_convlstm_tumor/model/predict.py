@@ -32,7 +32,6 @@ from napari_convlstm_tumor.model.drawing import (
 )
 from napari_convlstm_tumor.model.follow import (
     SMALLEST_OUTLINED_MM3,
-    beyond_any_tumor,
     follow,
     joined_later,
     outlines_of,
@@ -188,17 +187,15 @@ def _automatic(work: Workplace, aligned: AlignedSeries) -> Generator[float, None
         click = Prompt(visit + 1, "point", small.to_mm(voxel))
         low, high = (0.4 + 0.6 * (n + m) / len(places) for m in (0, 1))
         answers.append((yield from _prompted(work, shown, (click,), low, high)))
+    if shown is aligned:
+        answers = [_with_lost_parts(work, answer, most, aligned) for answer in answers]
     outlines = [a.probability >= 0.5 for a in answers]
     old_lesions = "t1c" not in aligned.modalities  # of the white matter: bright on FLAIR and T2 alone
     kept = surest(outlines, np.mean(wide, axis=0), aligned.grid.voxel_mm3, old_lesions)
-    nothing = replace(most, probability=np.zeros_like(most.probability))
     if not kept:
-        return nothing
+        return replace(most, probability=np.zeros_like(most.probability))
     best = np.max([answers[n].probability for n in kept], axis=0)
-    answer = replace(answers[kept[0]], probability=best, outlined=None)  # the largest lesion's features: the forecast
-    if shown is aligned:
-        answer = _with_lost_parts(work, answer, most, aligned)
-    return nothing if beyond_any_tumor(answer.probability >= 0.5, aligned.grid.voxel_mm3) else answer
+    return replace(answers[kept[0]], probability=best, outlined=None)  # the largest lesion's features: the forecast
 
 
 def _with_lost_parts(work: Workplace, close: _Answer, wide: _Answer, aligned: AlignedSeries) -> _Answer:
