@@ -183,3 +183,16 @@ def test_without_a_prompt_a_sequence_may_begin_before_the_tumor(tmp_path):
 
     assert first_shows("click") == {True}
     assert first_shows("none") == {True, False}
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_sequences_come_to_the_visit_without_the_tumor_where_they_can(tmp_path, monkeypatch, share):
+    monkeypatch.setattr(own, "GONE_SHARE", share)
+    write_patient(
+        tmp_path / "P10", {0: (ball(6), True), 30: (ball(5), True), 60: (ball(4), True), 90: (ball(0) * 0, True)}
+    )
+    patient = own.own_patient(find_patient(tmp_path / "P10"), tmp_path / "cache", PLAIN)
+    for count, always in ((2, {(2, 3)} if share else {(0, 1), (1, 2), (2, 3)}), (1, {(0,), (1,), (2,)})):
+        stage, rng = Stage((count, count), backward_share=0.0), np.random.default_rng(2)
+        drawn = {tuple(own._draw_visits(patient, patient.shows_tumor, stage, rng)) for _ in range(40)}
+        assert drawn == always

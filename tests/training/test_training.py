@@ -299,6 +299,26 @@ def test_what_is_tumor_at_some_visits_alone_weighs_more_and_alike_in_both_direct
     assert losses._changing(masks[:, :1]).sum() == 0
 
 
+def test_where_a_tumor_is_gone_its_place_weighs_as_much_as_a_share_of_the_crop() -> None:
+    masks = torch.zeros(1, 2, 4, 4, 4)
+    masks[0, 0, 0, 0, 0] = 1
+    changing = losses._changing(masks)
+    gone = losses._weights(masks[:, 1:], changing)
+    assert gone.sum() == losses.GONE_WEIGHT * 64 + 63
+    assert losses._weights(masks[:, :1], changing).sum() == losses.CHANGING_WEIGHT + 63  # where it is there
+    assert losses._weights(masks[:, 1:], ~changing).max() == losses.CHANGING_WEIGHT  # never less than elsewhere
+    assert losses._weights(masks[:, 1:], changing & False).max() == 1.0
+
+
+def test_simulated_tumors_vanish_in_some_sequences(brain, monkeypatch) -> None:
+    stage, fields = Stage((3, 3), (1, 0, 0, 0, 0, 0, 0)), make_fields([brain], 1, seed=1)
+    monkeypatch.setattr(samples, "GONE_SHARE", 1.0)
+    monkeypatch.setattr(samples, "GONE_RADIUS_MM", (-30.0, -30.0))  # less, and oedema may be left
+    for n in range(4):
+        shown = GrowthDataset([brain], fields, 3, stage)[n]["mask"].flatten(1).any(dim=1).tolist()
+        assert shown == sorted(shown, reverse=True) and not shown[-1], "gone for good, at the last visit at the latest"
+
+
 @pytest.mark.parametrize(("values", "message"), [({"own_share": 0.0}, "share"), ({"steps": 0}, "steps")])
 def test_options_that_make_no_sense_are_refused(tmp_path, values, message):
     with pytest.raises(SettingsError, match=message):
@@ -359,7 +379,7 @@ def test_two_processes_train_one_network_by_torchrun(tmp_path):
 def test_one_sample_can_be_learned(dataset):
     torch.manual_seed(0)
     network = GrowthNet(SMALL)
-    sample = cut_to_tumor(dataset[2])
+    sample = cut_to_tumor(dataset[4])
     assert sample["mask"].any()
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-2)
     losses = [train.training_step(network, sample, optimiser)["segmentation"] for _ in range(25)]

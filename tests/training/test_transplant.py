@@ -118,6 +118,24 @@ def test_transplanting_draws_other_images_of_the_same_tumor(monkeypatch):
     assert not torch.equal(shown[0]["images"], shown[1]["images"])
 
 
+def test_where_a_laid_in_tumor_is_gone_the_other_image_is_seen(monkeypatch):
+    monkeypatch.setattr(samples, "TRANSPLANTED_SHARE", 1.0)
+    monkeypatch.setattr(samples, "WIDE_SHARE", 0.0)
+    monkeypatch.setattr(samples, "lay_into", lambda host, *_: torch.full_like(host, 100.0))
+    gone = 0
+    for share in (0.0, 1.0):
+        monkeypatch.setattr(samples, "GONE_SHARE", share)
+        dataset = GrowthDataset([limb("a"), limb("b", body=0.5)], [], 4, CLICKS)
+        for sample in (dataset[n] for n in range(6)):
+            laid = [bool(image.max() > 20) for image in sample["images"][:, MODALITIES.index("t1")]]
+            if not laid[0]:  # it found no room there
+                continue
+            shown = sample["mask"].flatten(1).any(dim=1).tolist()
+            assert laid == shown == [True, share == 0.0]
+            gone += share == 1.0
+    assert gone
+
+
 @pytest.mark.parametrize(("mode", "poor"), [("click", True), ("click all", False), ("none", False)])
 def test_only_visits_that_nothing_points_at_become_poor(mode, poor, monkeypatch, rng):
     monkeypatch.setattr(sequences, "POOR_SHARE", 1.0)

@@ -28,7 +28,14 @@ from napari_convlstm_tumor.training.crops import (
     wide_crop,
     within,
 )
-from napari_convlstm_tumor.training.sequences import PROMPT_MODES, WHOLE_TUMOR, distances, sequence_of, with_prompts
+from napari_convlstm_tumor.training.sequences import (
+    LARGEST_DISTANCE_MM,
+    PROMPT_MODES,
+    WHOLE_TUMOR,
+    distances,
+    sequence_of,
+    with_prompts,
+)
 from napari_convlstm_tumor.training.simulate import Scene
 from napari_convlstm_tumor.training.transplant import draw_graft, host_of, lay_into, surroundings
 
@@ -53,6 +60,9 @@ WIDE_SHARE = 0.4
 TRANSPLANTED_SHARE = 0.4
 # On CT tissues differ less, in units of the network, than on MR.
 CT_PATCHES = 0.3
+# In so many of the sequences the tumor is gone from a later visit on, where its place can be shown without it: of a
+# simulated tumor such a radius is left, of a real one the image of the other patient that it was laid into.
+GONE_SHARE, GONE_RADIUS_MM = 0.4, (-30.0, -2.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,6 +176,7 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
         anatomy = self.anatomies[field.anatomy]
         arrival = field.arrival if mode in WHOLE_TUMOR else field.arrival[: 1 if rng.random() < 0.9 else None]
         course = simulate.draw_course(rng, visits, len(arrival), (2.0, 24.0))
+        course.radii_mm[:, _gone_from(visits, rng) :] = rng.uniform(*GONE_RADIUS_MM)
         seed = np.argwhere(arrival[0] < 3)
         centre = torch.from_numpy(seed[int(rng.integers(len(seed)))]).float()
         if mode == "none":
@@ -257,6 +268,7 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
         if mode not in WHOLE_TUMOR and rng.random() < TRANSPLANTED_SHARE:
             other = self.hosts[choice[int(rng.integers(len(choice)))]]
             host = surroundings(distance, (crop, spacing, average), other, rng)
+        gone_from = visits if host is None else _gone_from(visits, rng)
         patches = draw_patches(distance.shape, rng) * (CT_PATCHES if modality == "ct" else 1.0)
         for t in range(visits):
             shift = simulate.warp_coordinates(distance, thin, float(growth[t]) * uneven)
@@ -264,7 +276,10 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
             level, image = sample_at(source, moved)
             image = image + patches * torch.sigmoid(-level)
             image[~within(source, moved)] = AIR
-            image = image if host is None else lay_into(host, image, level, spacing[0], *graft)
+            if host is not None and t >= gone_from:
+                image, level = host, torch.full_like(level, LARGEST_DISTANCE_MM)
+            elif host is not None:
+                image = lay_into(host, image, level, spacing[0], *graft)
             levels.append(level)
             image = simulate.scanner(_jitter(_thick(image, average), rng), rng, strength=0.6)
             images[t, MODALITIES.index(modality)] = image
@@ -273,6 +288,11 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
 
 
 # ---- small steps ----
+
+
+def _gone_from(visits: int, rng: np.random.Generator) -> int:
+    """0-based visit from which the tumor is gone; ``visits`` where it stays."""
+    return int(rng.integers(1, visits)) if visits > 1 and rng.random() < GONE_SHARE else visits
 
 
 def _resample(scene: Scene, points: Tensor, spacing_mm: tuple[float, float, float]) -> Scene:

@@ -51,7 +51,9 @@ LEVELS = 3  # own voxels, twice and four times as long: a coarse crop is an aver
 AUTOMATIC = ("t1c", "flair", "t2")  # whole heads without a prompt are learned for these
 SCANNER_STRENGTH = 0.5  # noise, contrast and bias added to images that have their own
 CENTRE_SPREAD = 0.2  # the crop's middle lies this far off the lesion's, in its own sizes
-GONE_WEIGHT = 8.0  # a patient of whom some visit is free of tumor is drawn so much more often: that is hardest to learn
+# A patient of whom some visit is free of tumor is drawn so much more often, and so many of the sequences come to such a
+# visit where they can: that is hardest to learn.
+GONE_WEIGHT, GONE_SHARE = 8.0, 0.7
 WIDE_SHARE = 0.3  # of the sequences with a click show about a whole head, as the first look of model/looks does
 WIDE_SPREAD_MM = 8.0
 # So many of the sequences with T1c get patches of other tissue, so strong: necrosis may be dark on one side and
@@ -268,6 +270,10 @@ def _draw_visits(patient: OwnPatient, begins: Sequence[bool], stage: Stage, rng:
         order = order[::-1]
     starts = np.flatnonzero(np.array(begins)[order])
     roomy = starts[starts + count <= len(order)]
+    free = (np.array(patient.judged) & ~np.array(patient.shows_tumor))[order]
+    goes = [start for start in roomy if free[start + 1 : start + count].any()]
+    if goes and rng.random() < GONE_SHARE:
+        roomy = np.array(goes)
     start = int(rng.choice(roomy if len(roomy) else starts))
     chosen = order[start : start + count]
     present = np.logical_and.accumulate(np.array(patient.present)[chosen]).any(axis=1)
