@@ -253,16 +253,12 @@ def test_places_that_the_wide_look_was_less_sure_of_are_left_out() -> None:
     assert surest(outlines[3:], wide, 1.0, False) == [] == surest(outlines[:1], 0 * wide, 1.0, False)
 
 
-def test_something_large_must_be_seen_by_both_wide_looks() -> None:
-    wide = np.full((2, 8, 8, 8), 0.4, np.float32)
+def test_nothing_is_larger_than_any_tumor() -> None:
+    wide = np.full((2, 8, 8, 8), 0.9, np.float32)
     outline = np.zeros(wide.shape, dtype=bool)
-    outline[:, :2] = True
-    voxel_mm3 = 100.0  # 13 mL
-    assert surest([outline], wide, voxel_mm3, True) == []
-    assert surest([outline], wide, voxel_mm3, False) == [0] == surest([outline], wide, 1.0, True)
-    assert surest([outline], wide, 40 * voxel_mm3, False) == []  # half a litre
-    wide[:, 0, :2] = 0.9
-    assert surest([outline], wide, voxel_mm3, True) == [0]
+    outline[:, :2] = True  # 128 voxels at each of the two visits
+    assert surest([outline], wide, 3_000.0, True) == [0]  # 384 mL
+    assert surest([outline], wide, 4_000.0, True) == [] == surest([outline], wide, 4_000.0, False)  # half a litre
 
 
 def test_a_dark_middle_gets_the_rim_back_that_only_the_wide_look_saw() -> None:

@@ -32,9 +32,6 @@ CLICK_REACH = 0.3  # of the near map: within 6 mm of a click
 # first is not asked: it left out two of ten real gliomas, of which the wide looks saw a part alone, and no false place
 # in 12 heads without a tumor (growthnet-8).
 LEAST_SURE, NEARLY_AS_SURE = 0.1, 0.65
-# A tenth of what is large must be this sure, which one look alone cannot make it: on FLAIR of the development set
-# (benchmarks/development_set.py, growthnet-5 and later) it was 0.86 or more for tumors, else 0.50 or less.
-LARGE_FOUND_MM3, SEEN_BY_BOTH = 10_000.0, 0.55
 # Nothing larger is taken for a tumor: half a head without one was (479 mL on FLAIR). The largest of 20 real gliomas has
 # 232 mL with its oedema (benchmarks/real_gliomas.py).
 LARGEST_FOUND_MM3 = 400_000.0
@@ -205,23 +202,18 @@ def surest(outlines: Sequence[Mask], wide: FloatVolume, voxel_mm3: float, old_le
 
     wide: (T, I, J, K), the mean probability of those looks. A close look outlines something wherever it is sent; where
     it is wrong, mostly in grey matter or old white-matter lesions, the wide looks were less sure of what it outlines.
-    old_lesions: may be as bright as a tumor (FLAIR, T2): then LEAST_SURE is asked, and some of what is large must be
-    seen by more than one look; something small only the finer may see.
+    old_lesions: may be as bright as a tumor (FLAIR, T2): then LEAST_SURE is asked.
     """
-    sure = [_sureness(outline, wide, voxel_mm3, old_lesions) for outline in outlines]
+    sure = [_sureness(outline, wide, voxel_mm3) for outline in outlines]
     least = max(LEAST_SURE if old_lesions else 0.0, NEARLY_AS_SURE * max(sure, default=0.0))
     return [n for n, mean in enumerate(sure) if mean > 0 and mean >= least]
 
 
-def _sureness(outline: Mask, wide: FloatVolume, voxel_mm3: float, old_lesions: bool) -> float:
-    """Mean of ``wide`` in the outline; 0 for what is empty, too large, or large and not seen as it must be."""
-    sure = wide[outline]
-    most_mm3 = _most_mm3(outline, voxel_mm3)
-    if sure.size == 0 or most_mm3 > LARGEST_FOUND_MM3:
+def _sureness(outline: Mask, wide: FloatVolume, voxel_mm3: float) -> float:
+    """Mean of ``wide`` in the outline; 0 for what is empty or larger than any tumor."""
+    if not outline.any() or _most_mm3(outline, voxel_mm3) > LARGEST_FOUND_MM3:
         return 0.0
-    if old_lesions and most_mm3 >= LARGE_FOUND_MM3 and np.quantile(sure, 0.9) < SEEN_BY_BOTH:
-        return 0.0
-    return float(sure.mean())
+    return float(wide[outline].mean())
 
 
 def _most_mm3(outline: Mask, voxel_mm3: float) -> float:
