@@ -304,7 +304,7 @@ def test_where_a_tumor_is_gone_its_place_weighs_as_much_as_a_share_of_the_crop()
     masks[0, 0, 0, 0, 0] = 1
     changing = losses._changing(masks)
     gone = losses._weights(masks[:, 1:], changing)
-    assert gone.sum() == losses.GONE_WEIGHT * 64 + 63
+    assert gone.sum() == losses.GONE_PLACE_WEIGHT * 64 + 63
     assert losses._weights(masks[:, :1], changing).sum() == losses.CHANGING_WEIGHT + 63  # where it is there
     assert losses._weights(masks[:, 1:], ~changing).max() == losses.CHANGING_WEIGHT  # never less than elsewhere
     assert losses._weights(masks[:, 1:], changing & False).max() == 1.0

@@ -20,7 +20,7 @@ TUMOR_WEIGHT = 2.0
 CHANGING_WEIGHT = 4.0
 # Where nothing is left of a tumor, the place where it was at other visits weighs as much as this share of the crop: it
 # is small, and a rest was outlined at two of three such visits of the training (run 26).
-GONE_WEIGHT = 0.5
+GONE_PLACE_WEIGHT = 0.5
 
 
 def sequence_losses(network: GrowthNet, sample: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -70,7 +70,7 @@ def _weights(truth: Tensor, changing: Tensor) -> Tensor:
     """(B, 1, I, J, K) what every voxel of a visit weighs in the cross-entropy."""
     heavy = CHANGING_WEIGHT
     if not truth.any() and changing.any():
-        heavy = max(heavy, GONE_WEIGHT / float(changing.float().mean()))
+        heavy = max(heavy, GONE_PLACE_WEIGHT / float(changing.float().mean()))
     return torch.where(changing, heavy, 1 + (TUMOR_WEIGHT - 1) * truth)
 
 
