@@ -60,8 +60,9 @@ WIDE_SHARE = 0.4
 TRANSPLANTED_SHARE = 0.4
 # On CT tissues differ less, in units of the network, than on MR.
 CT_PATCHES = 0.3
-# In so many of the sequences the tumor is gone from a later visit on, where its place can be shown without it: of a
-# simulated tumor such a radius is left, of a real one the image of the other patient that it was laid into.
+# In so many of the sequences the tumor is gone from a later visit on, where its place can be shown without it: the
+# radius of a simulated tumor is then this (below 0: no tumor, and at last no oedema), of a real one only the image of
+# the other patient that it was laid into is seen.
 GONE_SHARE, GONE_RADIUS_MM = 0.4, (-30.0, -2.0)
 
 

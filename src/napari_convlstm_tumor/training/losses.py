@@ -19,7 +19,7 @@ FRONT_BAND_MM = 8.0  # the speed is judged this near to the front
 TUMOR_WEIGHT = 2.0
 CHANGING_WEIGHT = 4.0
 # Where nothing is left of a tumor, the place where it was at other visits weighs as much as this share of the crop: it
-# is small, and a rest was outlined at two of three such visits of the training (run 26).
+# is small, and a rest was outlined at two of three such visits of the training (docs/training-log.md, run 26).
 GONE_PLACE_WEIGHT = 0.5
 
 

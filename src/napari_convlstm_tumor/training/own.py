@@ -261,8 +261,9 @@ def _comes_or_goes(patient: OwnPatient) -> bool:
 def _draw_visits(patient: OwnPatient, begins: Sequence[bool], stage: Stage, rng: np.random.Generator) -> list[int]:
     """As many consecutive visits as the stage draws (or there are) from one of ``begins``, where there is room.
 
-    They end before a visit without any kind of image that all of them share. The truth of a course backward in time is
-    known as well, and a prompt at the last visit is carried that way.
+    Where a tumor is gone at some visit they often come to it (GONE_SHARE). They end before a visit without any kind of
+    image that all of them share. The truth of a course backward in time is known as well, and a prompt at the last
+    visit is carried that way.
     """
     count = int(rng.integers(stage.visits[0], stage.visits[1] + 1))
     order = np.arange(len(patient.days))
