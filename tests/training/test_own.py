@@ -196,3 +196,6 @@ def test_sequences_come_to_the_visit_without_the_tumor_where_they_can(tmp_path, 
         stage, rng = Stage((count, count), backward_share=0.0), np.random.default_rng(2)
         drawn = {tuple(own._draw_visits(patient, patient.shows_tumor, stage, rng)) for _ in range(40)}
         assert drawn == always
+    stage = Stage((2, 2), backward_share=0.0, vanishing=False)
+    drawn = {tuple(own._draw_visits(patient, patient.shows_tumor, stage, rng)) for _ in range(40)}
+    assert drawn == {(0, 1), (1, 2), (2, 3)}, "no more often than others"

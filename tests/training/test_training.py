@@ -260,6 +260,14 @@ def test_only_networks_of_our_own_truth_say_on_what_the_core_is_outlined():
     assert theirs["core_on"] == material.about(True, 0, theirs, False)["core_on"] == []
 
 
+def test_where_outlines_lie_was_measured_for_our_own_truth():
+    """A person's masks teach the network their border; what begins with shipped weights keeps what their card says."""
+    shipped = {**material.about(True, 0, None, False), "outline_at": {"flair": 0.2}}
+    assert material.about(True, 0, None, False)["outline_at"] == {}
+    assert material.about(True, 0, shipped, False)["outline_at"] == {"flair": 0.2}
+    assert material.about(True, 3, shipped, False)["outline_at"] == {}
+
+
 def cut_to_tumor(sample):
     """A batch of one: the CROP around the tumor of a sample."""
     middle = torch.nonzero(sample["mask"].any(0)).float().mean(0)
@@ -289,25 +297,30 @@ def test_visits_without_a_mask_teach_nothing(dataset):
 
 def test_what_is_tumor_at_some_visits_alone_weighs_more_and_alike_in_both_directions() -> None:
     """Over-drawn at the visit without it, or missed at the visit with it, costs the same and more than elsewhere."""
-    first, second = torch.zeros(2, 1, 4, 4, 4).unbind()
-    first[:, 0], second[:, 1], first[:, 2], second[:, 2] = 1, 1, 1, 1  # gone, come, at both; the last is never tumor
+    first, second = torch.zeros(2, 1, 5, 8, 8).unbind()
+    first[:, 0], second[:, 1], first[:, 2], second[:, 2] = 1, 1, 1, 1  # gone, come, at both; never tumor
     masks = torch.stack([first, second], dim=1)
-    changing = losses._changing(masks)
-    assert changing[0, 0, :, 0, 0].tolist() == [True, True, False, False]
-    weights = losses._weights(second[:, None], changing)[0, 0, :, 0, 0].tolist()
-    assert weights == [losses.CHANGING_WEIGHT, losses.CHANGING_WEIGHT, losses.TUMOR_WEIGHT, 1.0]
+    changing, place = losses._changing(masks), losses._place(masks)
+    assert changing[0, 0, :, 0, 0].tolist() == [True, True, False, False, False]
+    assert place[0, 0, :, 0, 0].tolist() == [True, True, True, True, False]
+    for truth in (first, second):
+        weights = losses._weights(truth[:, None], changing, place)[0, 0, :, 0, 0].tolist()
+        assert weights == [losses.CHANGING_WEIGHT, losses.CHANGING_WEIGHT, losses.TUMOR_WEIGHT, 1.0, 1.0]
     assert losses._changing(masks[:, :1]).sum() == 0
 
 
-def test_where_a_tumor_is_gone_its_place_weighs_as_much_as_a_share_of_the_crop() -> None:
-    masks = torch.zeros(1, 2, 4, 4, 4)
-    masks[0, 0, 0, 0, 0] = 1
-    changing = losses._changing(masks)
-    gone = losses._weights(masks[:, 1:], changing)
-    assert gone.sum() == losses.GONE_PLACE_WEIGHT * 64 + 63
-    assert losses._weights(masks[:, :1], changing).sum() == losses.CHANGING_WEIGHT + 63  # where it is there
-    assert losses._weights(masks[:, 1:], ~changing).max() == losses.CHANGING_WEIGHT  # never less than elsewhere
-    assert losses._weights(masks[:, 1:], changing & False).max() == 1.0
+def test_the_place_of_a_small_tumor_weighs_as_much_as_a_share_of_the_crop_at_every_visit() -> None:
+    """Whether it is there or gone: what is missed costs as much as a rest that is outlined."""
+    masks = torch.zeros(1, 2, 12, 12, 12)
+    masks[0, 0, 5, 5, 5] = 1
+    changing, place = losses._changing(masks), losses._place(masks)
+    assert place.sum() == 27
+    for visit in (0, 1):
+        weights = losses._weights(masks[:, visit : visit + 1], changing, place)
+        assert float(weights[place].sum()) == pytest.approx(losses.PLACE_SHARE * 12**3)
+        assert weights[~place].max() == weights[~place].min() == 1.0
+    nothing = torch.zeros_like(place)
+    assert torch.equal(losses._weights(masks[:, 1:], nothing, nothing), torch.ones(1, 1, 12, 12, 12))
 
 
 def test_simulated_tumors_vanish_in_some_sequences(brain, monkeypatch) -> None:
@@ -317,6 +330,8 @@ def test_simulated_tumors_vanish_in_some_sequences(brain, monkeypatch) -> None:
     for n in range(4):
         shown = GrowthDataset([brain], fields, 3, stage)[n]["mask"].flatten(1).any(dim=1).tolist()
         assert shown == sorted(shown, reverse=True) and not shown[-1], "gone for good, at the last visit at the latest"
+    kept = GrowthDataset([brain], fields, 3, replace(stage, vanishing=False))
+    assert any(bool(kept[n]["mask"].flatten(1).any(dim=1)[-1]) for n in range(4))
 
 
 @pytest.mark.parametrize(("values", "message"), [({"own_share": 0.0}, "share"), ({"steps": 0}, "steps")])

@@ -64,6 +64,9 @@ CT_PATCHES = 0.3
 # radius of a simulated tumor is then this (below 0: no tumor, and at last no oedema), of a real one only the image of
 # the other patient that it was laid into is seen.
 GONE_SHARE, GONE_RADIUS_MM = 0.4, (-30.0, -2.0)
+# A simulated crop is not much finer than the voxels of some image would be: small tumors are few voxels there, as on
+# the images of the program. With 10 voxels or more of each, those of 0.1 mL were lost at later visits.
+OWN_VOXEL_MM = (0.9, 2.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +123,7 @@ class Stage:
     distance_share: of the sequences, also teach the forecast; backward_share: run to earlier visits, as model/predict
     does after a late prompt (where dataset and truth allow it). head_share: of what is not a person's own, sequences of
     whole simulated heads, where a run has any. carried_share: of the sequences, know the tissue pointed at again.
+    vanishing: tumors that vanish are drawn more often than they are met.
     """
 
     visits: tuple[int, int] = (2, 4)
@@ -128,6 +132,7 @@ class Stage:
     backward_share: float = 0.35
     head_share: float = 0.4
     carried_share: float = 0.5
+    vanishing: bool = True
 
 
 class GrowthDataset(Dataset[dict[str, Tensor]]):
@@ -177,14 +182,14 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
         anatomy = self.anatomies[field.anatomy]
         arrival = field.arrival if mode in WHOLE_TUMOR else field.arrival[: 1 if rng.random() < 0.9 else None]
         course = simulate.draw_course(rng, visits, len(arrival), (2.0, 24.0))
-        course.radii_mm[:, _gone_from(visits, rng) :] = rng.uniform(*GONE_RADIUS_MM)
+        course.radii_mm[:, self._gone_from(visits, rng) :] = rng.uniform(*GONE_RADIUS_MM)
         seed = np.argwhere(arrival[0] < 3)
         centre = torch.from_numpy(seed[int(rng.integers(len(seed)))]).float()
         if mode == "none":
             crop, spacing, average = head_crop(rng, search=True)
         else:
             extent = max(2.0 * float(course.radii_mm[0].max()), 4.0)
-            crop, spacing, average = draw_crop(extent, rng)
+            crop, spacing, average = draw_crop(extent, rng, (rng.uniform(*OWN_VOXEL_MM),) * 3)
         centre = centre + torch.from_numpy(rng.normal(0, JITTER_VOXELS, 3)).float() * torch.tensor(spacing) / (
             torch.tensor([1.0, 1.0, float(max(1, round(spacing[2] / spacing[0])))])
         )
@@ -269,7 +274,7 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
         if mode not in WHOLE_TUMOR and rng.random() < TRANSPLANTED_SHARE:
             other = self.hosts[choice[int(rng.integers(len(choice)))]]
             host = surroundings(distance, (crop, spacing, average), other, rng)
-        gone_from = visits if host is None else _gone_from(visits, rng)
+        gone_from = visits if host is None else self._gone_from(visits, rng)
         patches = draw_patches(distance.shape, rng) * (CT_PATCHES if modality == "ct" else 1.0)
         for t in range(visits):
             shift = simulate.warp_coordinates(distance, thin, float(growth[t]) * uneven)
@@ -287,13 +292,13 @@ class GrowthDataset(Dataset[dict[str, Tensor]]):
         stacked = _thick4(torch.stack(levels), average)
         return sequence_of(images, (modality,), stacked < 0, course.days, spacing, stacked)
 
+    def _gone_from(self, visits: int, rng: np.random.Generator) -> int:
+        """0-based visit from which the tumor is gone; ``visits`` where it stays."""
+        gone = visits > 1 and self.stage.vanishing and rng.random() < GONE_SHARE
+        return int(rng.integers(1, visits)) if gone else visits
+
 
 # ---- small steps ----
-
-
-def _gone_from(visits: int, rng: np.random.Generator) -> int:
-    """0-based visit from which the tumor is gone; ``visits`` where it stays."""
-    return int(rng.integers(1, visits)) if visits > 1 and rng.random() < GONE_SHARE else visits
 
 
 def _resample(scene: Scene, points: Tensor, spacing_mm: tuple[float, float, float]) -> Scene:

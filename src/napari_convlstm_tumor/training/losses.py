@@ -18,9 +18,10 @@ FRONT_BAND_MM = 8.0  # the speed is judged this near to the front
 # so that neither growth nor shrinkage is favoured), against 1 for the rest.
 TUMOR_WEIGHT = 2.0
 CHANGING_WEIGHT = 4.0
-# Where nothing is left of a tumor, the place where it was at other visits weighs as much as this share of the crop: it
-# is small, and a rest was outlined at two of three such visits of the training (docs/training-log.md, run 26).
-GONE_PLACE_WEIGHT = 0.5
+# The place of a small tumor (where it is at any visit, and a voxel around) weighs at least as this share of the crop
+# does, at every visit, as a larger one. A few voxels of 200,000 hardly count else: a small tumor that was missed, and a
+# rest that was outlined where nothing is left, were both learned slowly (docs/training-log.md, runs 27 and 29).
+PLACE_SHARE = 0.2
 
 
 def sequence_losses(network: GrowthNet, sample: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -30,7 +31,7 @@ def sequence_losses(network: GrowthNet, sample: Mapping[str, Any]) -> dict[str, 
     present = [bool(p) for p in sample["present"][0]]
     days, state = sample["days"], None
     judged = sample["judged"][0].tolist() if "judged" in sample else [True] * days.shape[1]
-    changing = _changing(sample["mask"][:, judged])
+    changing, place = _changing(sample["mask"][:, judged]), _place(sample["mask"][:, judged])
     segmentation, forecasts, dices = [], [], []
     for t in range(days.shape[1]):
         gap = None if t == 0 else days[:, t] - days[:, t - 1]
@@ -45,7 +46,7 @@ def sequence_losses(network: GrowthNet, sample: Mapping[str, Any]) -> dict[str, 
         )
         truth = sample["mask"][:, t, None].float()
         if judged[t]:
-            weights = _weights(truth, changing)
+            weights = _weights(truth, changing, place)
             pooled = [F.avg_pool3d(maps, strides[0]) for maps in (truth, weights)]
             segmentation.append(_mask_loss(logits, truth, weights) + 0.4 * _mask_loss(coarse, *pooled))
             dices.append(_dice(logits, truth))
@@ -66,12 +67,16 @@ def _changing(masks: Tensor) -> Tensor:
     return masks.bool().any(1, keepdim=True) & ~masks.bool().all(1, keepdim=True)
 
 
-def _weights(truth: Tensor, changing: Tensor) -> Tensor:
+def _place(masks: Tensor) -> Tensor:
+    """(B, 1, I, J, K) bool: within a voxel of what is tumor at some of the visits of masks (B, T, I, J, K)."""
+    return F.max_pool3d(masks.float().amax(1, keepdim=True), 3, stride=1, padding=1) > 0
+
+
+def _weights(truth: Tensor, changing: Tensor, place: Tensor) -> Tensor:
     """(B, 1, I, J, K) what every voxel of a visit weighs in the cross-entropy."""
-    heavy = CHANGING_WEIGHT
-    if not truth.any() and changing.any():
-        heavy = max(heavy, GONE_PLACE_WEIGHT / float(changing.float().mean()))
-    return torch.where(changing, heavy, 1 + (TUMOR_WEIGHT - 1) * truth)
+    weights = torch.where(changing, CHANGING_WEIGHT, 1 + (TUMOR_WEIGHT - 1) * truth)
+    least = PLACE_SHARE / place.float().mean().clamp(min=1 / place.numel())
+    return torch.where(place, weights.clamp(min=least), weights)
 
 
 def _mask_loss(logits: Tensor, truth: Tensor, weights: Tensor) -> Tensor:

@@ -200,7 +200,8 @@ class OwnDataset(Dataset[dict[str, Tensor]]):
 
     def __init__(self, patients: Sequence[OwnPatient], seed: int, stage: Stage, length: int = 1_000_000) -> None:
         self.patients, self.seed, self.stage, self.length = list(patients), seed, stage, length
-        weights = np.array([GONE_WEIGHT if _comes_or_goes(p) else 1.0 for p in self.patients])
+        heavy = GONE_WEIGHT if stage.vanishing else 1.0
+        weights = np.array([heavy if _comes_or_goes(p) else 1.0 for p in self.patients])
         self.shares = weights / weights.sum()
 
     def __len__(self) -> int:
@@ -273,7 +274,7 @@ def _draw_visits(patient: OwnPatient, begins: Sequence[bool], stage: Stage, rng:
     roomy = starts[starts + count <= len(order)]
     free = (np.array(patient.judged) & ~np.array(patient.shows_tumor))[order]
     goes = [start for start in roomy if free[start + 1 : start + count].any()]
-    if goes and rng.random() < GONE_SHARE:
+    if goes and stage.vanishing and rng.random() < GONE_SHARE:
         roomy = np.array(goes)
     start = int(rng.choice(roomy if len(roomy) else starts))
     chosen = order[start : start + count]
