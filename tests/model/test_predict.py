@@ -169,8 +169,8 @@ def tiny_model(tmp_path):
     return Settings(model=str(path))
 
 
-def answer(aligned, settings, prompts=()):
-    work = predict.segment(aligned, prompts, settings)
+def answer(aligned, settings, prompts=(), unfollowed=False):
+    work = predict.segment(aligned, prompts, settings, unfollowed=unfollowed)
     while True:
         try:
             next(work)
@@ -312,7 +312,8 @@ def test_specks_are_no_lesions_and_pieces_of_one_count_together() -> None:
 
 def outlining(frames, monkeypatch):
     """A network that outlines ``frames`` whatever it is shown."""
-    made = predict._Answer(frames, np.zeros((1, 1, 1, 1), np.float16), Look((slice(0, 1),) * 3, (1, 1, 1)))
+    look = Look(tuple(slice(0, n) for n in frames.shape[1:]), frames.shape[1:])
+    made = predict._Answer(frames, np.zeros((1, 1, 1, 1), np.float16), look, outlined=frames.copy())
 
     def outlined(*_):
         yield 1.0
@@ -343,6 +344,22 @@ def test_an_outline_that_falls_into_many_pieces_is_said(tiny_model, monkeypatch,
     prediction = answer(aligned, tiny_model, (Prompt(1, "point", np.zeros(3)),))
     warned = [w for w in prediction.warnings if "many pieces" in w]
     assert bool(warned) == said and all("visit 2" in w for w in warned)
+
+
+@pytest.mark.parametrize(("level", "wide"), [(0.5, False), (0.2, True)])
+def test_the_answer_is_outlined_where_the_card_says(tmp_path, monkeypatch, level, wide) -> None:
+    """A border of 0.3 is in the outline where the card says 0.2, also of what was not followed; a given mask stands."""
+    path = tmp_path / "level.safetensors"
+    save_model(GrowthNet(SMALL), path, {"automatic": ["t1c"], "outline_at": {"t1c": level}})
+    aligned = tiny_series((ball(), None, None))
+    frames = np.zeros((3, *aligned.grid.shape), np.float32)
+    frames[:, 7:15, 7:15, 3:9] = 0.3
+    frames[:, 8:14, 8:14, 4:8] = 0.9
+    outlining(frames, monkeypatch)
+    prediction = answer(aligned, Settings(model=str(path)), unfollowed=True)
+    assert np.array_equal(prediction.mask(0), ball())
+    for shown in (prediction.probability, prediction.unfollowed):
+        assert np.array_equal(shown[1:] >= 0.5, frames[1:] >= (0.3 if wide else 0.9))
 
 
 def test_what_the_lesion_reaches_at_another_visit_is_counted_from_the_start_and_said(tiny_model, monkeypatch) -> None:

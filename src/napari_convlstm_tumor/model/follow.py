@@ -113,7 +113,7 @@ def taken_in(
         return joined
     least = AS_SURE * float(probability[found & kept].mean())
     for sure, rest, join in zip(probability, left_out, joined, strict=True):
-        labels, count = ndimage.label(_widened(rest, spacing_mm))
+        labels, count = ndimage.label(widened(rest, spacing_mm))
         places = labels[rest]
         voxels = np.bincount(places, minlength=count + 1)
         shared = np.bincount(places, anywhere[rest], minlength=count + 1)
@@ -130,13 +130,13 @@ def _anywhere(lesions: Mask) -> Mask:
 
 def touching(mask: Mask, seeds: Mask, spacing_mm: Sequence[float]) -> Mask:
     """The voxels near to those lesions of ``mask`` that lie within JOIN_MM (along each axis) of ``seeds``."""
-    wide, near = _widened(mask, spacing_mm), _widened(seeds, spacing_mm)
+    wide, near = widened(mask, spacing_mm), widened(seeds, spacing_mm)
     labels, _ = ndimage.label(wide)
     meant = np.unique(labels[near & wide])
     return np.isin(labels, meant[meant > 0])
 
 
-def _widened(mask: Mask, spacing_mm: Sequence[float]) -> Mask:
+def widened(mask: Mask, spacing_mm: Sequence[float]) -> Mask:
     """The mask and half of JOIN_MM (a voxel at least) to each side: pieces that lie within JOIN_MM meet.
 
     With all of it, pieces 8 mm apart did, and clicked tumors took in the scalp beyond the skull.
@@ -152,7 +152,7 @@ def without_specks(probability: FloatVolume, spacing_mm: Sequence[float], smalle
     if not outlined.any():
         return probability
     box = ndimage.find_objects(outlined.astype(np.uint8))[0]
-    labels, _ = ndimage.label(_widened(outlined[box], spacing_mm))
+    labels, _ = ndimage.label(widened(outlined[box], spacing_mm))
     voxels = np.bincount(labels[outlined[box]], minlength=int(labels.max()) + 1)
     specks = outlined[box] & (voxels * float(np.prod(spacing_mm)) < smallest_mm3)[labels]
     kept = probability.copy()

@@ -47,6 +47,7 @@ from napari_convlstm_tumor.model.network import (
     pool_strides,
     total_stride,
 )
+from napari_convlstm_tumor.model.outline import outline_at, outline_moved
 from napari_convlstm_tumor.model.visits import run_visits, visit_order
 from napari_convlstm_tumor.model.windows import Canvas, body_box, plan_windows, window_weight
 from napari_convlstm_tumor.series import DAYS_PER_MONTH, AlignedSeries, FloatVolume, Look, Prediction, Prompt
@@ -90,6 +91,8 @@ def segment(
     outlined = [bool((frame >= 0.5).any()) for frame in answer.probability]
     probability = _cleaned(answer.probability, aligned, prompts)
     specks = [visit for visit, frame in enumerate(probability) if outlined[visit] and not (frame >= 0.5).any()]
+    level = outline_at(model, outlined_on(model, aligned))
+    probability = outline_moved(probability, level, aligned.grid.spacing_mm)
     for visit, mask in enumerate(aligned.masks):
         if mask is not None:
             probability[visit] = mask
@@ -104,16 +107,18 @@ def segment(
         warnings=warnings,
         features=answer.features,
         look=answer.look,
-        unfollowed=_unfollowed(answer, aligned, prompts) if unfollowed else None,
+        unfollowed=_unfollowed(answer, aligned, prompts, level) if unfollowed else None,
     )
 
 
-def _unfollowed(answer: _Answer, aligned: AlignedSeries, prompts: tuple[Prompt, ...]) -> FloatVolume | None:
+def _unfollowed(
+    answer: _Answer, aligned: AlignedSeries, prompts: tuple[Prompt, ...], level: float
+) -> FloatVolume | None:
     """All that the network outlined, (T, I, J, K), on the common grid."""
     if answer.outlined is None:
         return None
     whole = np.stack([looks.grow(frame, answer.look, aligned.grid) for frame in answer.outlined])
-    return _cleaned(whole, aligned, prompts)
+    return outline_moved(_cleaned(whole, aligned, prompts), level, aligned.grid.spacing_mm)
 
 
 def _cleaned(probability: FloatVolume, aligned: AlignedSeries, prompts: tuple[Prompt, ...]) -> FloatVolume:

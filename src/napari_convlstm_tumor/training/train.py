@@ -46,6 +46,8 @@ CARD = {
     "licence": "BSD-3-Clause; attribution as in trained_on",
     "use": RESEARCH_USE,
 }
+# What material.about tells of a run goes into the card as it is.
+TOLD = ("trained_on", "held_out", "core_on", "outline_at")
 GRADIENT_LIMIT = 1.0
 SAVE_EVERY = 250
 RECORD_EVERY = 50
@@ -250,7 +252,7 @@ def export(run: Path, target: Path) -> None:
     network: Any = (VisitUNet if told["baseline"] else GrowthNet)(NetworkConfig.from_dict(state["config"]))
     averaged = {name.removeprefix("module."): v for name, v in state["average"].items() if name != "n_averaged"}
     network.load_state_dict(averaged)
-    card = {**CARD, "trained_on": told["trained_on"], "held_out": told["held_out"], "core_on": told.get("core_on", [])}
+    card = {**CARD, **{key: told[key] for key in TOLD if key in told}}
     card["steps"] = told.get("steps_before", 0) + state["step"]
     if told["baseline"]:
         card["what"] = "per-visit MONAI U-Net without memory, to compare with (training/baseline)"
