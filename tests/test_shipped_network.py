@@ -46,7 +46,7 @@ def test_a_click_at_the_last_visit_is_carried_to_all(progressing):
     scores = [dice(m.data, t.data) for m, t in zip(analysis.native_masks, truths, strict=True)]
     assert scores[2] > 0.5
     assert np.mean(scores) > 0.4
-    assert analysis.prediction.model.startswith("growthnet-9 (sha256 ")
+    assert analysis.prediction.model.startswith("growthnet-10 (sha256 ")
 
 
 def test_a_box_at_the_last_visit_is_carried_to_all(progressing):

@@ -16,6 +16,7 @@ from napari_convlstm_tumor.model.device import pick_device
 from napari_convlstm_tumor.model.follow import (
     follow,
     joined_later,
+    places_found,
     surest,
     taken_in,
     touching,
@@ -237,6 +238,15 @@ def test_a_box_becomes_the_mean_of_the_network_and_its_ellipsoid():
     assert volume["?"] == pytest.approx(drawing.BOX_FILLED**3 * ellipsoid, rel=0.03)
     assert volume["no"] == pytest.approx(ellipsoid, rel=0.03)
     assert drawing.box_as_mask(box, sure, grid).mask.data.all()
+
+
+def test_what_a_wide_look_half_sees_is_looked_at_closely() -> None:
+    seen = np.zeros((2, 16, 16, 16), np.float32)
+    seen[0, 1:4, 1:4, 1:4], seen[1, 1:5, 1:5, 1:5] = 0.4, 0.4  # one lesion, which the second visit shows larger
+    seen[0, 10:13, 10:13, 10:13] = 0.9
+    seen[1, 10:14, 1:5, 1:5] = 0.2
+    assert places_found(seen, (3.0, 3.0, 3.0), 150.0, 4) == [(1, (2, 2, 2)), (0, (11, 11, 11))]
+    assert places_found(seen, (3.0, 3.0, 3.0), 150.0, 1) == [(1, (2, 2, 2))]
 
 
 def test_places_that_the_wide_look_was_less_sure_of_are_left_out() -> None:

@@ -17,7 +17,7 @@ from napari_convlstm_tumor.errors import ModelError
 from napari_convlstm_tumor.model.network import GrowthNet, NetworkConfig
 
 WEIGHTS_FOLDER = Path(__file__).resolve().parent.parent / "weights"
-DEFAULT_MODEL = "growthnet-9"
+DEFAULT_MODEL = "growthnet-10"
 
 
 @dataclass(frozen=True, eq=False)
