@@ -32,7 +32,7 @@ STAGES = (
 LAST_STAGE = ((0.0, Stage((1, 4), (0.32, 0.15, 0.1, 0.08, 0.3, 0.05, 0.0), head_share=0.45)),)
 # The forecast head alone: masks given at every visit, as where growth is measured, or a click carried on. From
 # simulated heads: the growth of warped real tumors ends at 12 mm, and a head that saw them expected too little. Not
-# more that vanish than are met: the bands of shrinking tumors then held 81 % of the volumes, not 91 %.
+# more that vanish than are met: how a front moves on is not learned from tumors that have none.
 FORECAST_WEIGHTS = (0.25, 0.15, 0.0, 0.1, 0.0, 0.0, 0.5)
 FORECAST_STAGE = (
     (0.0, Stage((3, 4), FORECAST_WEIGHTS, distance_share=1.0, backward_share=0.0, head_share=1.0, vanishing=False)),
