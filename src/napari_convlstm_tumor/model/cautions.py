@@ -117,7 +117,7 @@ def cautions(model: Model, aligned: AlignedSeries, prompts: tuple[Prompt, ...], 
     if not finds_by_itself(model, aligned) and (clicked := _only_clicked(aligned, prompts)):
         found.append(
             f"On {', '.join(aligned.modalities)} a click often takes in muscle around a tumor, or only a part of it: "
-            "on 52 images of sarcomas, CT or T1, a clicked volume was wrong by a factor of 1.5 or more 16 times, one "
+            "on 52 images of sarcomas, CT or T1, a clicked volume was wrong by a factor of 1.5 or more 18 times, one "
             f"from a box 5 times (docs/accuracy.md). Draw a box where the outline does not fit ({_visits(clicked)})."
         )
     if "t1c" in aligned.modalities and (beside := [m for m in SHOW_OEDEMA if m in aligned.modalities]):
