@@ -260,6 +260,7 @@ def test_places_that_the_wide_look_was_less_sure_of_are_left_out() -> None:
     assert surest(outlines[3:], wide, 1.0, True) == [] == surest([], wide, 1.0, True)
     assert surest(outlines[:1], wide / 10, 1.0, True) == []  # no wide look bears it out: the close look has made it up
     assert surest(outlines[:1], wide / 10, 1.0, False) == [0]  # on T1c there is little that it could have made up
+    assert surest(outlines[:1], wide / 40, 1.0, False) == []  # but not nothing
     assert surest(outlines[3:], wide, 1.0, False) == [] == surest(outlines[:1], 0 * wide, 1.0, False)
 
 

@@ -31,10 +31,10 @@ CLICK_REACH = 0.3  # of the near map: within 6 mm of a click
 # simulated ones were seen with 0.3 to 0.5, and nothing more was outlined in 24 heads without a tumor (run 29).
 FOUND_FROM = 0.3
 # Of the places found without a prompt those count of which the wide looks were on average so sure, and at least this
-# share as sure as of the surest. Chosen on 48 of the images that evaluate scores (docs/accuracy.md says so). On T1c the
-# first is not asked: it left out two of ten real gliomas, of which the wide looks saw a part alone, and no false place
-# in 12 heads without a tumor (growthnet-8).
-LEAST_SURE, NEARLY_AS_SURE = 0.1, 0.65
+# share as sure as of the surest. Chosen on 48 of the images that evaluate scores (docs/accuracy.md says so). T1c needs
+# less: 0.1 left out two of ten real gliomas, of which the wide looks saw a part alone (growthnet-8). Without 0.03 there,
+# 20 mL were outlined in 3 of 20 heads without a tumor (0.01 to 0.02); what was true had 0.05 or more (growthnet-10).
+LEAST_SURE, LEAST_SURE_T1C, NEARLY_AS_SURE = 0.1, 0.03, 0.65
 # Nothing larger is taken for a tumor: half a head without one was (479 mL on FLAIR). The largest of 20 real gliomas has
 # 232 mL with its oedema (benchmarks/real_gliomas.py).
 LARGEST_FOUND_MM3 = 400_000.0
@@ -205,11 +205,11 @@ def surest(outlines: Sequence[Mask], wide: FloatVolume, voxel_mm3: float, old_le
 
     wide: (T, I, J, K), the mean probability of those looks. A close look outlines something wherever it is sent; where
     it is wrong, mostly in grey matter or old white-matter lesions, the wide looks were less sure of what it outlines.
-    old_lesions: may be as bright as a tumor (FLAIR, T2): then LEAST_SURE is asked.
+    old_lesions: may be as bright as a tumor (FLAIR, T2): then LEAST_SURE is asked, else LEAST_SURE_T1C.
     """
     sure = [_sureness(outline, wide, voxel_mm3) for outline in outlines]
-    least = max(LEAST_SURE if old_lesions else 0.0, NEARLY_AS_SURE * max(sure, default=0.0))
-    return [n for n, mean in enumerate(sure) if mean > 0 and mean >= least]
+    least = max(LEAST_SURE if old_lesions else LEAST_SURE_T1C, NEARLY_AS_SURE * max(sure, default=0.0))
+    return [n for n, mean in enumerate(sure) if mean >= least]
 
 
 def _sureness(outline: Mask, wide: FloatVolume, voxel_mm3: float) -> float:
