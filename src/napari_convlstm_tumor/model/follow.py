@@ -32,7 +32,7 @@ CLICK_REACH = 0.3  # of the near map: within 6 mm of a click
 FOUND_FROM = 0.3
 # Of the places found without a prompt those count of which the wide looks were on average so sure, and at least this
 # share as sure as of the surest. Chosen on 48 of the images that evaluate scores (docs/accuracy.md says so). T1c needs
-# less: 0.1 left out two of ten real gliomas, of which the wide looks saw a part alone (growthnet-8). Without 0.03 there,
+# less: 0.1 left out two of ten real gliomas, of which the wide looks saw a part alone (growthnet-8). Below 0.03,
 # 20 mL were outlined in 3 of 20 heads without a tumor (0.01 to 0.02); what was true had 0.05 or more (growthnet-10).
 LEAST_SURE, LEAST_SURE_T1C, NEARLY_AS_SURE = 0.1, 0.03, 0.65
 # Nothing larger is taken for a tumor: half a head without one was (479 mL on FLAIR). The largest of 20 real gliomas has
