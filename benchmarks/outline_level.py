@@ -29,7 +29,7 @@ from napari_convlstm_tumor.training.scores import dice
 from napari_convlstm_tumor.training.testsets import Case
 
 LEVELS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-GLIOMAS = ("FLAIR", "T1c", "T1c and T1")
+GLIOMAS = ("FLAIR", "T2", "T1c", "T1c and T1")
 
 
 def cases(data: Path, brats: Path | None, brains: int, keep: Path) -> Iterator[Case]:
@@ -38,7 +38,7 @@ def cases(data: Path, brats: Path | None, brains: int, keep: Path) -> Iterator[C
     for name in ("sarcoma", "glioblastoma"):
         yield from testsets.SETS[name](sources)
     yield from development_set.cases(data, 0, brains, keep)
-    looked_at = list(real_gliomas.brats_gliomas(brats))[::2] if brats else []
+    looked_at = real_gliomas.half_of(list(real_gliomas.brats_gliomas(brats)), "looked-at") if brats else []
     for shown in GLIOMAS:
         yield from (real_gliomas.case_of(glioma, shown) for glioma in looked_at)
 

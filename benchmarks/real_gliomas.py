@@ -39,7 +39,7 @@ SHOWN = {
     "all four": ("t1", "t1c", "t2", "flair"),
 }
 WHOLE = ("FLAIR", "T2")
-HALVES = ("looked-at", "unseen")  # while growthnet-7 and -8 were made (docs/training-log.md, runs 22 and 23)
+HALVES = ("looked-at", "unseen")  # while growthnet-7 to -10 were made (docs/training-log.md, from run 22 on)
 BRATS_NAMES = {"t1": "t1", "t1c": "t1ce", "t2": "t2", "flair": "flair"}
 TOOLKIT_NAMES = {"t1": "t1", "t1c": "t1c", "t2": "t2", "flair": "fla"}
 TOOLKIT_FOLDERS = {"TCGA-FG-6692": "OtherEXampleFromTCIA", "TCGA-DU-7294": "TCGA-DU-7294"}
@@ -60,6 +60,11 @@ def brats_gliomas(folder: Path) -> Iterator[Glioma]:
         patient = labels.parent
         images = {kind: patient / f"{patient.name}_{name}.nii.gz" for kind, name in BRATS_NAMES.items()}
         yield Glioma(patient.name, images, labels)
+
+
+def half_of(gliomas: list[Glioma], half: str) -> list[Glioma]:
+    """One of HALVES of the patients of a folder, which are sorted by name: every second was looked at."""
+    return gliomas[half == "unseen" :: 2]
 
 
 def toolkit_gliomas(folder: Path) -> Iterator[Glioma]:
@@ -98,7 +103,7 @@ def main() -> None:
     gliomas = list(brats_gliomas(options.brats)) if options.brats else []
     gliomas += toolkit_gliomas(options.toolkit) if options.toolkit else []
     if options.half is not None:
-        gliomas = gliomas[options.half == "unseen" :: 2]
+        gliomas = half_of(gliomas, options.half)
     if not gliomas:
         parser.error("no patients: name a folder that holds some with --brats or --toolkit")
     networks = methods.Networks(Settings(model=options.model))
