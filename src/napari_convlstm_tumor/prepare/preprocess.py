@@ -109,7 +109,9 @@ def normalisation(image: Volume, modality: str) -> tuple[float, float]:
         return CT_CENTRE_HU, CT_SCALE_HU
     i, j, k = (max(1, round(COARSE_MM / s)) for s in image.grid.spacing_mm)
     values = image.data[::i, ::j, ::k]
-    body = values > _darkest_body(values)
+    # In a noisy image single voxels of the air are as bright as some of the body; their mean over COARSE_MM is not.
+    mean = ndimage.uniform_filter(image.data.astype(np.float32), (i, j, k))[::i, ::j, ::k]
+    body = np.minimum(values, mean) > _darkest_body(mean)
     deep = _deep(body, tuple(s * n for s, n in zip(image.grid.spacing_mm, (i, j, k), strict=True)))
     typical = values[deep if np.count_nonzero(deep) > LEAST_DEEP * np.count_nonzero(body) else body]
     if typical.size < 10:
