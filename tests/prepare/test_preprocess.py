@@ -104,7 +104,7 @@ def test_mr_is_normalised_in_the_body_whatever_the_padding(head):
     assert normalisation(Volume(padded, grid), "t1") == pytest.approx((centre, scale), rel=0.1)
 
 
-@pytest.mark.parametrize(("offset", "noise"), [(0, 0), (0, 8), (60, 8), (60, 3)])
+@pytest.mark.parametrize(("offset", "noise"), [(0, 0), (0, 8), (60, 8), (60, 3), (0, 30)])
 def test_air_counts_not_as_body_where_it_is_noisy_or_above_zero(offset, noise):
     """Else the middle of all intensities is air, and the brain looks as bright as a tumor should."""
     rng = np.random.default_rng(0)
