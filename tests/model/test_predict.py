@@ -595,10 +595,14 @@ def test_pieces_further_apart_than_they_may_be_are_two_lesions(gap_mm: int, join
     assert not touching(mask, np.roll(seeds, 26, axis=0), (1.0, 1.0, 1.0)).any()  # one beyond them all is too far
 
 
-def test_a_later_visit_that_is_clicked_is_also_seen_without_the_memory(tiny_model) -> None:
+@pytest.mark.parametrize("kind", ["point", "box"])
+def test_a_later_visit_that_is_pointed_at_is_seen_in_several_ways(tiny_model, kind) -> None:
     aligned = tiny_series((None, None, None))
-    first, last = (Prompt(visit, "point", np.array((11.0, 11.0, 6.0))) for visit in (1, 3))
-    work = predict.Workplace(predict.cached_model(tiny_model.model, torch.device("cpu")), torch.device("cpu"))
+    first = Prompt(1, "point", np.array((11.0, 11.0, 6.0)))
+    last = Prompt(3, "point", first.ras_mm)
+    if kind == "box":
+        last = Prompt(3, "box", np.array(((6.0, 6.0, 2.0), (16.0, 16.0, 10.0))))
+    work = predict.Workplace(predict.cached_model(tiny_model.model, torch.device("cpu")), torch.device("cpu"), 0.5)
 
     def seen(prompts: tuple[Prompt, ...]) -> dict[int, np.ndarray]:
         drawn = drawing.draw_prompts(aligned, prompts)
@@ -611,12 +615,18 @@ def test_a_later_visit_that_is_clicked_is_also_seen_without_the_memory(tiny_mode
     hook = network.register_forward_hook(lambda _, inputs, output: calls.append((inputs, output[0])))
     both = seen((first, last))
     hook.remove()
-    assert len(calls) == 4  # three visits, and the last once more
-    with_memory, alone = calls[2:]
+    of_last = calls[2:]
+    with_memory, alone = of_last[:2]
     assert with_memory[0][5] is not None and len(alone[0]) == 5
-    mean = torch.sigmoid(torch.cat([with_memory[1], alone[1]])[:, 0].float()).mean(0).numpy()[:24, :24, :12]
+    mean = torch.sigmoid(torch.cat([logits for _, logits in of_last])[:, 0].float()).mean(0).numpy()[:24, :24, :12]
     assert np.array_equal(both[2], mean)
-    assert np.array_equal(both[1], seen((first,))[1])
+    only_first = seen((first,))
+    assert np.array_equal(both[1], only_first[1])
+    if kind == "box":  # says more than the memory knows
+        assert len(of_last) == 2
+        return
+    untold = torch.sigmoid(of_last[2][1][0, 0].float()).numpy()[:24, :24, :12]  # as if nobody had pointed there
+    assert len(of_last) == 3 and np.array_equal(untold, only_first[2])
 
 
 def test_a_lesion_left_out_that_the_other_grows_into_is_noticed() -> None:
