@@ -41,8 +41,8 @@ COARSE_MM = 3.0  # voxels that are enough for depth and percentiles
 # Voxels this share of the way from the darkest to the 99th percentile are body, not background.
 BODY_SHARE = 0.1
 # The commonest intensity in the lowest part of the range is air if it varies little (shares of the range) and little is
-# darker (share of the voxels); the body begins so many of its standard deviations above it.
-AIR_BELOW, AIR_VARIES, AIR_DARKER, AIR_SIGMAS = 0.35, 0.06, 0.05, 5.0
+# darker (share of the voxels); the body begins so many of its standard deviations above it, within that lowest part.
+AIR_BELOW, AIR_VARIES, AIR_DARKER, AIR_SIGMAS = 0.35, 0.08, 0.05, 5.0
 # Half of a normal distribution has its median here.
 MEDIAN_PER_SIGMA = 0.674
 
@@ -144,7 +144,8 @@ def _darkest_body(values: FloatVolume) -> float:
     low, high = np.percentile(values, (0.5, 99))
     threshold = float(low + BODY_SHARE * (high - low))
     lowest = values == values.min()
-    dark = values[(values < low + AIR_BELOW * (high - low)) & ~lowest]
+    above = float(low + AIR_BELOW * (high - low))
+    dark = values[(values < above) & ~lowest]
     if not dark.size or np.count_nonzero(lowest) > AIR_DARKER * values.size:  # blank around the body: that is air
         return threshold
     counts, edges = np.histogram(dark, 128)
@@ -154,7 +155,7 @@ def _darkest_body(values: FloatVolume) -> float:
     spread = float(np.median(below)) / MEDIAN_PER_SIGMA if below.size else 0.0
     darker = np.count_nonzero(values < air - AIR_SIGMAS * spread)  # then this is muscle, say, and air lies below
     is_air = spread <= AIR_VARIES * (high - low) and darker <= AIR_DARKER * values.size
-    return max(threshold, air + AIR_SIGMAS * spread) if is_air else threshold
+    return max(threshold, min(air + AIR_SIGMAS * spread, above)) if is_air else threshold
 
 
 def body_mask(image: FloatVolume) -> npt.NDArray[np.bool_]:
