@@ -49,7 +49,7 @@ def run_visits(
     strides = pool_strides(aligned.grid.spacing_mm, model.network.levels - 1)
     seen = partial(_visit_input, aligned, window=window, names=names, stride=stride, device=device)
     tissues = _tissues(drawn, order, work.carried)
-    first_state = remembered = state = None
+    first_state = state = None
     for n, (visit, before) in enumerate(order):
         image, alike, prompt = seen(drawn, tissues, visit)
         if before is not None and before != order[n - 1][0]:
@@ -59,15 +59,15 @@ def run_visits(
             gap = torch.tensor([float(abs(aligned.days[visit] - aligned.days[before]))], device=device)
         present = [m in aligned.modalities and bool(aligned.present[visit, aligned.modalities.index(m)]) for m in names]
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
-            remembered = state
-            logits, _, features, state = model.network(image, alike, present, prompt, strides, state, gap)
+            logits, _, features, after = model.network(image, alike, present, prompt, strides, state, gap)
             answers = [logits]
             if n > 0 and visit in drawn and aligned.masks[visit] is None and model.network.remembers:
                 answers.append(model.network(image, alike, present, prompt, strides)[0])
                 if not bool(prompt[0, [channels.BOX, channels.MASK]].any()):
                     untold = {v: shown for v, shown in drawn.items() if v != visit}
                     _, alike, prompt = seen(untold, _tissues(untold, order, work.carried), visit)
-                    answers.append(model.network(image, alike, present, prompt, strides, remembered, gap)[0])
+                    answers.append(model.network(image, alike, present, prompt, strides, state, gap)[0])
+        state = after
         first_state = state if n == 0 else first_state
         size = tuple(slice(0, w.stop - w.start) for w in window)
         probability = torch.sigmoid(torch.cat(answers)[:, 0].float()).mean(dim=0).cpu().numpy()[size]
