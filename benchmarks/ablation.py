@@ -1,21 +1,23 @@
-"""What each part is worth after the same small training: ablation.py, a row in about 6 minutes on two cores.
+"""What each part is worth after the same small training: ablation.py --steps N, a row at a time.
 
 Rows: the recurrent cells (ConvLSTM, ConvGRU, attention), no memory (state thrown away before every visit, in training
 and test), a per-visit MONAI U-Net, no days, no prompts. Every row: the same network sizes, steps, sequences and seeds;
 simulated brains of the ICBM152 template, tested on growth fields that no row trains on. Each row runs in a process of
-its own, so that its peak memory is its own. --steps sets the budget. A second table has each row's Dice minus that of
-the first one on the same test sequences.
+its own, so that its peak memory is its own, and is kept, so that a run that was cut off goes on with the next one.
+--steps sets the budget. A second table has each row's Dice minus that of the first one on the same test sequences, a
+third what each takes against the first one, measured in turns: other work on the machine slows all of them alike.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import resource
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,7 @@ LEARNING_RATE = 1e-3
 # Shares of click, click all, box, mask, none, scribble, mask all in training: few steps learn few modes.
 TRAIN_WEIGHTS = (0.6, 0.0, 0.1, 0.1, 0.2, 0.0, 0.0)
 VISITS = 3
-TIMED_VOXELS, TIMED_VISITS = (64, 64, 64), 4
+TIMED_VOXELS, TIMED_VISITS, TIMED_ROUNDS = (64, 64, 64), 4, 7
 BOOTSTRAP_DRAWS = 1000
 
 Sample = dict[str, Tensor]
@@ -74,12 +76,10 @@ VARIANTS: Mapping[str, Variant] = {
 
 @dataclass(frozen=True)
 class Row:
-    """What one variant costs and reaches; the three Dice are of every test sequence."""
+    """What one variant holds and reaches; the three Dice are of every test sequence."""
 
     name: str
     parameters: int
-    seconds_a_step: float
-    ms_a_visit: float
     state_mb: float
     peak_mb: float
     first: list[float]
@@ -88,23 +88,36 @@ class Row:
 
 
 def main() -> None:
-    """Print the table, a line as soon as it is there."""
+    """Print the table, a line as soon as it is there, then the differences and what each takes."""
     options = _options()
+    names = [name.strip().replace(";", ",") for name in options.variants.split(",")]
     dices = f"Dice, clicked visit | Dice, visits 2-{VISITS} after it | Dice, visits 2-{VISITS}, no prompt |\n"
-    print(
-        "| variant | parameters | s a step | ms a visit, 64^3 | state MB, 64^3 | peak MB | " + dices + "|---" * 9 + "|"
-    )
+    print("| variant | parameters | state MB, 64^3 | peak MB | " + dices + "|---" * 7 + "|")
     rows = []
-    for name in options.variants.split(","):
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(1, context) as pool:
-            rows.append(pool.submit(run, name.strip(), options).result())
+    for name in names:
+        rows.append(_kept_row(name, options))
         print(_line(rows[-1]), flush=True)
     print(f"\n{options.steps} steps each, {options.test} test sequences, {SIZES}\n")
     print(f"| minus {rows[0].name} | " + dices + "|---" * 4 + "|")
     for row in rows[1:]:
         pairs = zip(_dice_of(row), _dice_of(rows[0]), strict=True)
         print(" | ".join([f"| {row.name}", *(_told(np.subtract(mine, first)) for mine, first in pairs)]) + " |")
+    print(f"\n| against {names[0]}, median of {TIMED_ROUNDS} | a training step | a visit, 64^3 |\n" + "|---" * 3 + "|")
+    for name, (step, visit) in _times(names, options).items():
+        print(f"| {name} | {step:.2f} | {visit:.2f} |")
+
+
+def _kept_row(name: str, options: argparse.Namespace) -> Row:
+    """The row of this variant: as it was kept, or measured in a process of its own."""
+    budget = f"{options.steps}-steps-{options.train_fields}-fields-{options.test}-tests"
+    kept = options.keep / "rows" / f"{name.replace(' ', '-').replace(',', '')}-{budget}.json"
+    if kept.exists():
+        return Row(**json.loads(kept.read_text()))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        row = pool.submit(run, name, options).result()
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps(asdict(row)))
+    return row
 
 
 def _options() -> argparse.Namespace:
@@ -112,7 +125,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=1000, help="of every row: the budget")
     parser.add_argument("--test", type=int, default=40, help="test sequences of each kind")
     parser.add_argument("--train-fields", type=int, default=40)
-    parser.add_argument("--fields", type=Path, default=Path("runs/ablation/fields"), help="keeps growth fields")
+    parser.add_argument("--keep", type=Path, default=Path("runs/ablation"), help="growth fields and finished rows")
     parser.add_argument("--variants", default=",".join(v.replace(",", ";") for v in VARIANTS), help="; for , in names")
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
@@ -121,25 +134,34 @@ def _options() -> argparse.Namespace:
 def run(name: str, options: argparse.Namespace) -> Row:
     """Train and test one variant; in a process of its own."""
     torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
-    name = name.replace(";", ",")
-    variant = VARIANTS[name]
-    network = variant.build(NetworkConfig(cell=variant.cell, **SIZES)).to(memory_format=torch.channels_last_3d)
-    seconds = _train(network, variant, options)
+    variant, network = VARIANTS[name], _network(name)
+    optimiser = _optimiser(network)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, options.steps)
+    for sample in _training_samples(options, options.steps):
+        training_step(network, _shown(sample, variant), optimiser)
+        schedule.step()
     network.eval()
-    ms, state_mb = _cost(network)
     clicked, blind = (_test(network, variant, mode, options) for mode in ("click", "none"))
+    kept = [tensor for level in _visits(network)[1] for tensor in level]
     return Row(
         name,
         sum(p.numel() for p in network.parameters()),
-        seconds,
-        ms,
-        state_mb,
+        sum(t.numel() * t.element_size() for t in kept) / 2**20,
         resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         [dices[0] for dices in clicked],
         [float(np.mean(dices[1:])) for dices in clicked],
         [float(np.mean(dices[1:])) for dices in blind],
     )
+
+
+def _network(name: str) -> Any:
+    torch.manual_seed(0)
+    variant = VARIANTS[name]
+    return variant.build(NetworkConfig(cell=variant.cell, **SIZES)).to(memory_format=torch.channels_last_3d)
+
+
+def _optimiser(network: Any) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=1e-4)
 
 
 def _dataset(seed: int, stage: Stage, fields: int, folder: Path) -> GrowthDataset:
@@ -153,23 +175,11 @@ def _shown(sample: Sample, variant: Variant) -> Sample:
     return {**sample, **hidden}
 
 
-def _train(network: Any, variant: Variant, options: argparse.Namespace) -> float:
-    """Seconds a step; the sequences are the same for every variant."""
-    dataset = _dataset(
-        TRAIN_SEED, Stage((2, VISITS), TRAIN_WEIGHTS, distance_share=0.0), options.train_fields, options.fields
-    )
-    loader = DataLoader(
-        dataset, batch_size=1, sampler=range(options.steps), num_workers=1, worker_init_fn=_use_one_thread
-    )
-    optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, options.steps)
-    spent = 0.0
-    for sample in loader:
-        started = time.perf_counter()
-        training_step(network, _shown(sample, variant), optimiser)
-        schedule.step()
-        spent += time.perf_counter() - started
-    return spent / options.steps
+def _training_samples(options: argparse.Namespace, count: int) -> DataLoader[Sample]:
+    """The same sequences for every variant."""
+    stage = Stage((2, VISITS), TRAIN_WEIGHTS, distance_share=0.0)
+    dataset = _dataset(TRAIN_SEED, stage, options.train_fields, options.keep / "fields")
+    return DataLoader(dataset, batch_size=1, sampler=range(count), num_workers=1, worker_init_fn=_use_one_thread)
 
 
 def _use_one_thread(worker: int) -> None:
@@ -179,7 +189,7 @@ def _use_one_thread(worker: int) -> None:
 def _test(network: Any, variant: Variant, mode: str, options: argparse.Namespace) -> list[list[float]]:
     """Dice of every visit of every test sequence; only the first visit is shown."""
     stage = Stage((VISITS, VISITS), tuple(float(m == mode) for m in PROMPT_MODES), distance_share=0.0)
-    dataset = _dataset(TEST_SEED, stage, max(4, options.test // 2), options.fields)
+    dataset = _dataset(TEST_SEED, stage, max(4, options.test // 2), options.keep / "fields")
     return [_dices(network, _shown(dataset[n], variant)) for n in range(options.test)]
 
 
@@ -198,9 +208,26 @@ def _dices(network: Any, sample: Sample) -> list[float]:
     return found
 
 
+def _times(names: list[str], options: argparse.Namespace) -> dict[str, tuple[float, float]]:
+    """Seconds of a training step and of a visit as shares of the first variant's, every round all of them in turn."""
+    torch.set_num_threads(options.threads)
+    networks = {name: _network(name) for name in names}
+    optimisers = {name: _optimiser(network) for name, network in networks.items()}
+    spent: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    for sample in list(_training_samples(options, TIMED_ROUNDS + 1)):
+        for name, network in networks.items():
+            started = time.perf_counter()
+            training_step(network.train(), _shown(sample, VARIANTS[name]), optimisers[name])
+            stepped = time.perf_counter() - started
+            spent[name].append((stepped, float(np.median(_visits(network.eval())[0][1:]))))
+    seconds = {name: np.array(pairs[1:]) for name, pairs in spent.items()}  # the first round warms up
+    shares = {name: np.median(mine / seconds[names[0]], axis=0) for name, mine in seconds.items()}
+    return {name: (float(step), float(visit)) for name, (step, visit) in shares.items()}
+
+
 @torch.no_grad()
-def _cost(network: Any) -> tuple[float, float]:
-    """Median milliseconds a visit and megabytes of state carried on, on 64^3 voxels in bf16."""
+def _visits(network: Any) -> tuple[list[float], Any]:
+    """Seconds of each of several visits on 64^3 voxels in bf16, and the state after the last."""
     images, prompt = torch.zeros(1, 6, *TIMED_VOXELS), torch.zeros(1, 4, *TIMED_VOXELS)
     strides = pool_strides((1, 1, 1), network.levels - 1)
     state, spent = None, []
@@ -209,9 +236,8 @@ def _cost(network: Any) -> tuple[float, float]:
         with torch.autocast("cpu", torch.bfloat16):
             gap = None if state is None else torch.tensor([30.0])
             *_, state = network(images, images, [True] * 6, prompt, strides, state, gap_days=gap)
-        spent.append(1000 * (time.perf_counter() - started))
-    kept = [tensor for level in state for tensor in level]
-    return float(np.median(spent[1:])), sum(t.numel() * t.element_size() for t in kept) / 2**20
+        spent.append(time.perf_counter() - started)
+    return spent, state
 
 
 def _told(values: npt.ArrayLike) -> str:
@@ -227,8 +253,8 @@ def _dice_of(row: Row) -> tuple[list[float], list[float], list[float]]:
 
 
 def _line(row: Row) -> str:
-    costs = [f"{row.parameters:,}", f"{row.seconds_a_step:.2f}", f"{row.ms_a_visit:.0f}", f"{row.state_mb:.1f}"]
-    return "| " + " | ".join([row.name, *costs, f"{row.peak_mb:.0f}", *map(_told, _dice_of(row))]) + " |"
+    costs = [f"{row.parameters:,}", f"{row.state_mb:.1f}", f"{row.peak_mb:.0f}"]
+    return "| " + " | ".join([row.name, *costs, *map(_told, _dice_of(row))]) + " |"
 
 
 if __name__ == "__main__":
