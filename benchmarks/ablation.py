@@ -27,10 +27,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from napari_convlstm_tumor.io.write import write_json
 from napari_convlstm_tumor.model.network import GrowthNet, NetworkConfig, pool_strides
 from napari_convlstm_tumor.training.anatomy import template_brain
 from napari_convlstm_tumor.training.baseline import ForgetfulNet, VisitUNet
 from napari_convlstm_tumor.training.dataset import GrowthDataset, Stage, make_fields
+from napari_convlstm_tumor.training.scores import dice
 from napari_convlstm_tumor.training.sequences import PROMPT_MODES
 from napari_convlstm_tumor.training.train import training_step
 
@@ -115,8 +117,7 @@ def _kept_row(name: str, options: argparse.Namespace) -> Row:
         return Row(**json.loads(kept.read_text()))
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         row = pool.submit(run, name, options).result()
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps(asdict(row)))
+    write_json(kept, asdict(row))
     return row
 
 
@@ -125,7 +126,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=1000, help="of every row: the budget")
     parser.add_argument("--test", type=int, default=40, help="test sequences of each kind")
     parser.add_argument("--train-fields", type=int, default=40)
-    parser.add_argument("--keep", type=Path, default=Path("runs/ablation"), help="growth fields and finished rows")
+    parser.add_argument("--keep", type=Path, default=Path("runs/ablation"), help="finished rows; another for new code")
     parser.add_argument("--variants", default=",".join(v.replace(",", ";") for v in VARIANTS), help="; for , in names")
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()
@@ -202,9 +203,7 @@ def _dices(network: Any, sample: Sample) -> list[float]:
         inputs = (sample["images"][t, None], sample["alike"][t, None], present, sample["prompt"][t, None])
         with torch.autocast("cpu", torch.bfloat16):
             logits, _, _, state = network(*inputs, strides, state, gap_days=gap)
-        guess = logits[0, 0] > 0
-        total = int(guess.sum()) + int(truth.sum())
-        found.append(1.0 if total == 0 else 2 * int((guess & truth).sum()) / total)
+        found.append(dice(logits[0, 0].float().numpy(), truth.numpy()))
     return found
 
 
