@@ -11,6 +11,7 @@ from napari_convlstm_tumor.errors import InputError, SettingsError
 from napari_convlstm_tumor.model import drawing, predict
 from napari_convlstm_tumor.model import follow as follow_module
 from napari_convlstm_tumor.model import visits as passes
+from napari_convlstm_tumor.model.answer import Answer
 from napari_convlstm_tumor.model.card import save_model
 from napari_convlstm_tumor.model.device import pick_device
 from napari_convlstm_tumor.model.follow import (
@@ -324,7 +325,7 @@ def test_specks_are_no_lesions_and_pieces_of_one_count_together() -> None:
 def outlining(frames, monkeypatch):
     """A network that outlines ``frames`` whatever it is shown."""
     look = Look(tuple(slice(0, n) for n in frames.shape[1:]), frames.shape[1:])
-    made = predict._Answer(frames, np.zeros((1, 1, 1, 1), np.float16), look, outlined=frames.copy())
+    made = Answer(frames, np.zeros((1, 1, 1, 1), np.float16), look, outlined=frames.copy())
 
     def outlined(*_):
         yield 1.0

@@ -37,11 +37,17 @@ class Workplace:
     """The model, its device and the voxels of one pass, for one patient; ``notes`` say in words what gave way.
 
     carried: how much the likeness to what was pointed at at one visit counts at those that nobody pointed at.
+    finer: small lesions are also looked at on voxels finer than the grid's. Not without memory, unless every visit is
+    pointed at: with so little around it such a network does not know where to look (memory cleared, click at visit 1,
+    31 simulated heads: Dice 0.66 to 0.58). unfollowed: what was outlined is also kept as it was before only what
+    continues the lesions was.
     """
 
     model: Model
     device: torch.device
     carried: float = 0.0
+    finer: bool = True
+    unfollowed: bool = False
     largest_voxels: int = LARGEST_PASS_VOXELS
     notes: list[str] = field(default_factory=list)
 

@@ -5,7 +5,11 @@ of 10 mm on 3 mm voxels is a dot. So it works on a grid where the lesion spans a
 zoom does (doi 10.48550/arXiv.2503.08373); training draws its crops the same way. A first look, coarse and wide or as
 large as the box or mask that was given, shows how large the lesion is; at most LOOKS looks follow it.
 
-Axes are averaged, never made finer, and keep half-voxel geometry: common voxel i lies at (i + 0.5) * n / length - 0.5.
+A small lesion is looked at on voxels finer than the grid's, as a few voxels are too little for a network that sees a
+few dozen; model/predict takes the mean with a look at the same place on the grid's own voxels.
+
+Axes are averaged, or made finer (linearly), and keep half-voxel geometry: common voxel i lies at
+(i + 0.5) * n / length - 0.5.
 """
 
 from __future__ import annotations
@@ -29,94 +33,102 @@ SPAN_RANGE = (17.0, 46.0)
 FIRST_SPACING_MM = 3.0
 # Without a prompt the whole grid is looked at again, this finely: tumors below 5 mL are dots on a coarse look.
 SEARCH_SPACING_MM = 2.2
-FINEST_MM, COARSEST_MM = 1.0, 5.0
+FINEST_MM, COARSEST_MM = 0.75, 5.0
+# Voxels are made finer by at most this; slices from THICK_MM on stay, as what lies between two of them is not known.
+MOST_FINER, THICK_MM = 2.0, 2.0
 LOOKS = 3
 # The look shows this many voxels around the lesion: what the network was trained to see around it.
 MARGIN_VOXELS = 14.0
 # A lesion this near to the border of the look (voxels) may go on beyond it.
 BORDER_VOXELS = 3
-# An axis is averaged only when that makes its voxels longer by more than this.
-WORTH_AVERAGING = 1.3
-# From the visit that was pointed at a lesion may reach this many times its own size (and so many mm) to each side at
-# another visit; what goes beyond is a leak, and no reason to look there.
-REACH, REACH_MM = 1.0, 10.0
+# An axis is averaged or made finer only when that makes its voxels longer or shorter by more than this.
+WORTH_CHANGING = 1.3
 # Where a click shows nothing on the first look, the lesion is taken to be this small.
 UNSEEN_EXTENT_MM = 15.0
 
 
 def first_look(grid: Grid) -> Look:
     """The whole common grid, coarse."""
-    return _look(grid, np.zeros(3), np.array(grid.shape, dtype=np.float64), FIRST_SPACING_MM)
+    return _over_everything(grid, FIRST_SPACING_MM)
 
 
 def search_looks(grid: Grid) -> list[Look]:
     """The whole common grid finely and, where that is another one, coarse."""
-    fine = _look(grid, np.zeros(3), np.array(grid.shape, dtype=np.float64), SEARCH_SPACING_MM)
-    coarse = first_look(grid)
+    fine, coarse = _over_everything(grid, SEARCH_SPACING_MM), first_look(grid)
     return [fine] if fine == coarse else [fine, coarse]
 
 
-def look_at(grid: Grid, low_mm: FloatArray, high_mm: FloatArray, extent_mm: float) -> Look:
-    """The part of the grid around low..high (mm from the grid's first corner) for lesions of ``extent_mm``."""
-    spacing = float(np.clip(extent_mm / SPAN_VOXELS, FINEST_MM, COARSEST_MM))
-    margin = MARGIN_VOXELS * np.maximum(spacing, grid.spacing_mm)
-    size = np.array(grid.spacing_mm)
-    return _look(grid, (low_mm - margin) / size, (high_mm + margin) / size, spacing)
+def _over_everything(grid: Grid, spacing_mm: float) -> Look:
+    return _look(grid, np.zeros(3), np.array(grid.shape, dtype=np.float64), np.maximum(spacing_mm, grid.spacing_mm))
 
 
-def _look(grid: Grid, low: FloatArray, high: FloatArray, spacing_mm: float) -> Look:
+def look_at(grid: Grid, low_mm: FloatArray, high_mm: FloatArray, extent_mm: float, finer: bool = True) -> Look:
+    """The part of the grid around low..high (mm from the grid's first corner) for lesions of ``extent_mm``.
+
+    finer: its voxels may be finer than the grid's.
+    """
+    own = np.array(grid.spacing_mm)
+    finest = np.where(finer & (own < THICK_MM), own / MOST_FINER, own)
+    spacing = np.maximum(np.clip(extent_mm / SPAN_VOXELS, FINEST_MM, COARSEST_MM), finest)
+    margin = MARGIN_VOXELS * spacing
+    return _look(grid, (low_mm - margin) / own, (high_mm + margin) / own, spacing)
+
+
+def _look(grid: Grid, low: FloatArray, high: FloatArray, wanted_mm: FloatArray) -> Look:
     starts = np.clip(np.floor(low), 0, np.array(grid.shape) - 1).astype(int)
     stops = np.clip(np.ceil(high), starts + 1, grid.shape).astype(int)
     sizes = []
-    for start, stop, own in zip(starts, stops, grid.spacing_mm, strict=True):
-        averaged = spacing_mm > WORTH_AVERAGING * own
-        sizes.append(max(1, round((stop - start) * own / spacing_mm)) if averaged else int(stop - start))
+    for start, stop, own, wanted in zip(starts, stops, grid.spacing_mm, wanted_mm, strict=True):
+        changed = max(wanted / own, own / wanted) > WORTH_CHANGING
+        sizes.append(max(1, round((stop - start) * own / wanted)) if changed else int(stop - start))
     i, j, k = (slice(int(a), int(b)) for a, b in zip(starts, stops, strict=True))
     return Look((i, j, k), (sizes[0], sizes[1], sizes[2]))
 
 
+def own_voxels(look: Look) -> Look | None:
+    """The same part of the grid on the grid's own voxels where the look's are finer; None where none is."""
+    i, j, k = (min(n, b.stop - b.start) for n, b in zip(look.shape, look.box, strict=True))
+    return None if (i, j, k) == look.shape else Look(look.box, (i, j, k))
+
+
 def next_look(
-    look: Look, grid: Grid, found: npt.NDArray[np.bool_], points_mm: Sequence[FloatArray], closer: bool = False
+    look: Look,
+    grid: Grid,
+    found: npt.NDArray[np.bool_],
+    points_mm: Sequence[FloatArray],
+    closer: bool = False,
+    finer: bool = True,
 ) -> Look | None:
     """A better look at the lesions ``found`` (T, *look.shape), or None when this one does.
 
     closer: a finer look is better even where this one suits the size of what was found.
+    finer: as look_at has it.
 
-    points_mm: clicks, mm from the grid's first corner; where nothing was found, a small lesion is looked for there.
+    points_mm: clicks, mm from the grid's first corner, which are looked at too; where nothing was found, a small lesion
+    is looked for there.
     """
     spacing = _spacing(look, grid)
-    corner = np.array([b.start * s for b, s in zip(look.box, grid.spacing_mm, strict=True)])
+    corner = corner_mm(look, grid)
     if not found.any():
-        if not points_mm or min(spacing) <= FINEST_MM * WORTH_AVERAGING:
+        if not points_mm or min(spacing) <= FINEST_MM * WORTH_CHANGING:
             return None
         half = UNSEEN_EXTENT_MM / 2
-        better = look_at(grid, np.min(points_mm, axis=0) - half, np.max(points_mm, axis=0) + half, UNSEEN_EXTENT_MM)
+        low, high = np.min(points_mm, axis=0) - half, np.max(points_mm, axis=0) + half
+        better = look_at(grid, low, high, UNSEEN_EXTENT_MM, finer)
         return None if better == look else better
     extent = lesion_extent_mm(found, spacing)
     low, high = _bounds(np.asarray(found.any(axis=0)))
-    better = look_at(grid, corner + low * spacing, corner + high * spacing, extent)
+    shown = [corner + low * spacing, corner + high * spacing, *points_mm]
+    better = look_at(grid, np.min(shown, axis=0), np.max(shown, axis=0), extent, finer)
     new_spacing = _spacing(better, grid)
     span = extent / min(spacing)
     finer_or_coarser = (
         not SPAN_RANGE[0] <= span <= SPAN_RANGE[1]
-        and max(max(a / b, b / a) for a, b in zip(spacing, new_spacing, strict=True)) > WORTH_AVERAGING
+        and max(max(a / b, b / a) for a, b in zip(spacing, new_spacing, strict=True)) > WORTH_CHANGING
     )
-    finer = max(a / b for a, b in zip(spacing, new_spacing, strict=True)) > WORTH_AVERAGING
-    wanted = finer_or_coarser or _runs_out(look, grid, low, high) or (closer and finer)
+    is_finer = max(a / b for a, b in zip(spacing, new_spacing, strict=True)) > WORTH_CHANGING
+    wanted = finer_or_coarser or _runs_out(look, grid, low, high) or (closer and is_finer)
     return better if wanted else None
-
-
-def within_reach(found: npt.NDArray[np.bool_], visit: int, spacing_mm: Sequence[float]) -> npt.NDArray[np.bool_]:
-    """``found`` (T, I, J, K) without what lies further from the lesion of ``visit`` than it can have grown."""
-    if not found[visit].any():
-        return found
-    low, high = _bounds(found[visit])
-    reach = REACH * (high - low) + REACH_MM / np.array(spacing_mm)
-    starts = np.maximum(np.floor(low - reach), 0).astype(int)
-    box = tuple(slice(int(a), int(b)) for a, b in zip(starts, np.ceil(high + reach), strict=True))
-    near = np.zeros_like(found)
-    near[:, *box] = found[:, *box]
-    return near
 
 
 def _runs_out(look: Look, grid: Grid, low: FloatArray, high: FloatArray) -> bool:
@@ -155,7 +167,7 @@ def _spacing(look: Look, grid: Grid) -> list[float]:
 
 def seen_through(look: Look, aligned: AlignedSeries) -> AlignedSeries:
     """The series on the grid of a look; the same object when the look is the common grid itself."""
-    if look.shape == aligned.grid.shape:
+    if look == _whole(aligned.grid):
         return aligned
     visits, kinds = aligned.data.shape[:2]
     data = np.empty((visits, kinds, *look.shape), dtype=np.float32)
@@ -173,13 +185,18 @@ def seen_through(look: Look, aligned: AlignedSeries) -> AlignedSeries:
 
 def prompts_through(look: Look, prompts: tuple[Prompt, ...], grid: Grid) -> tuple[Prompt, ...]:
     """Prompts for the grid of a look: points and boxes are in mm and stay, masks are averaged."""
-    if look.shape == grid.shape:
+    if look == _whole(grid):
         return prompts
     small = look_grid(look, grid)
     return tuple(
         p if p.mask is None else replace(p, mask=Volume(shrink_mask(p.mask.data, look).astype(np.uint8), small))
         for p in prompts
     )
+
+
+def corner_mm(look: Look, grid: Grid) -> FloatArray:
+    """Where a look begins, mm from the grid's first corner."""
+    return np.array([b.start * s for b, s in zip(look.box, grid.spacing_mm, strict=True)])
 
 
 def look_grid(look: Look, grid: Grid) -> Grid:
@@ -194,10 +211,8 @@ def look_grid(look: Look, grid: Grid) -> Grid:
 
 
 def shrink(volume: npt.NDArray[np.generic], look: Look) -> FloatVolume:
-    """A volume of the common grid averaged to the grid of a look."""
-    part = torch.from_numpy(np.ascontiguousarray(volume[look.box]).astype(np.float32))
-    small: FloatVolume = F.adaptive_avg_pool3d(part[None, None], look.shape)[0, 0].numpy()
-    return small
+    """A volume of the common grid on the grid of a look."""
+    return _resized(volume[look.box], look.shape)
 
 
 def shrink_mask(mask: npt.NDArray[np.generic], look: Look) -> npt.NDArray[np.bool_]:
@@ -208,9 +223,22 @@ def shrink_mask(mask: npt.NDArray[np.generic], look: Look) -> npt.NDArray[np.boo
 
 
 def grow(volume: FloatVolume, look: Look, grid: Grid, beyond: float = 0.0) -> FloatVolume:
-    """A volume on the grid of a look, back on the common grid (linear); ``beyond`` outside the look."""
-    sizes = [b.stop - b.start for b in look.box]
-    part = torch.from_numpy(np.ascontiguousarray(volume))[None, None]
+    """A volume on the grid of a look, back on the common grid; ``beyond`` outside the look."""
     whole = np.full(grid.shape, beyond, dtype=np.float32)
-    whole[look.box] = F.interpolate(part, size=sizes, mode="trilinear", align_corners=False)[0, 0].numpy()
+    whole[look.box] = _resized(volume, [b.stop - b.start for b in look.box])
     return whole
+
+
+def _resized(volume: npt.NDArray[np.generic], shape: Sequence[int]) -> FloatVolume:
+    """So many voxels over the same extent (I, J, K): averaged along axes with fewer, linear along those with more."""
+    part = torch.from_numpy(np.ascontiguousarray(volume).astype(np.float32))[None, None]
+    i, j, k = (min(a, b) for a, b in zip(volume.shape, shape, strict=True))
+    part = F.adaptive_avg_pool3d(part, (i, j, k))
+    resized: FloatVolume = F.interpolate(part, size=list(shape), mode="trilinear", align_corners=False)[0, 0].numpy()
+    return resized
+
+
+def _whole(grid: Grid) -> Look:
+    """The look that is the common grid itself."""
+    i, j, k = (slice(0, n) for n in grid.shape)
+    return Look((i, j, k), grid.shape)

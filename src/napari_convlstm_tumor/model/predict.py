@@ -9,23 +9,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from napari_convlstm_tumor.model import looks
 from napari_convlstm_tumor.model import prompts as channels
+from napari_convlstm_tumor.model.answer import Answer, Seen, mean_of, together
 from napari_convlstm_tumor.model.card import Model
 from napari_convlstm_tumor.model.cautions import Doubts, cautions, finds_by_itself, outlined_on, refuse_blind_run
 from napari_convlstm_tumor.model.device import Workplace, cached_model, pick_device
 from napari_convlstm_tumor.model.drawing import (
     box_as_mask,
     draw_prompts,
-    from_corner,
     is_prompted,
     prompted_bounds,
     visits_pointed_at,
@@ -48,6 +47,7 @@ from napari_convlstm_tumor.model.network import (
     total_stride,
 )
 from napari_convlstm_tumor.model.outline import outline_at, outline_moved
+from napari_convlstm_tumor.model.places import apart, points_of, within_reach
 from napari_convlstm_tumor.model.visits import run_visits, visit_order
 from napari_convlstm_tumor.model.windows import Canvas, body_box, plan_windows, window_weight
 from napari_convlstm_tumor.series import DAYS_PER_MONTH, AlignedSeries, FloatVolume, Look, Prediction, Prompt
@@ -82,7 +82,13 @@ def segment(
     device = pick_device(settings.device)
     model = model or cached_model(settings.model, device)
     prompted = is_prompted(aligned, prompts)
-    work = Workplace(model, device, channels.LIKENESS_CARRIED if prompted and model.network.remembers else 0.0)
+    work = Workplace(
+        model,
+        device,
+        carried=channels.LIKENESS_CARRIED if prompted and model.network.remembers else 0.0,
+        finer=model.network.remembers or len(visits_pointed_at(aligned, prompts)) == len(aligned.days),
+        unfollowed=unfollowed and prompted,
+    )
     refuse_blind_run(model, aligned, prompts)
     if prompted:
         answer = yield from _prompted(work, aligned.only(outlined_on(model, aligned)), prompts, 0.0, 1.0)
@@ -98,6 +104,9 @@ def segment(
             probability[visit] = mask
     in_pieces = scattered(probability >= 0.5, visits_pointed_at(aligned, prompts))
     doubts = replace(answer.doubts, specks=tuple(specks), scattered=tuple(in_pieces))
+    outlined_first = answer.outlined
+    if outlined_first is not None:
+        outlined_first = outline_moved(_cleaned(outlined_first, aligned, prompts), level, aligned.grid.spacing_mm)
     warnings = (*cautions(model, aligned, prompts, doubts), *work.notes)
     return Prediction(
         probability,
@@ -107,18 +116,8 @@ def segment(
         warnings=warnings,
         features=answer.features,
         look=answer.look,
-        unfollowed=_unfollowed(answer, aligned, prompts, level) if unfollowed else None,
+        unfollowed=outlined_first,
     )
-
-
-def _unfollowed(
-    answer: _Answer, aligned: AlignedSeries, prompts: tuple[Prompt, ...], level: float
-) -> FloatVolume | None:
-    """All that the network outlined, (T, I, J, K), on the common grid."""
-    if answer.outlined is None:
-        return None
-    whole = np.stack([looks.grow(frame, answer.look, aligned.grid) for frame in answer.outlined])
-    return outline_moved(_cleaned(whole, aligned, prompts), level, aligned.grid.spacing_mm)
 
 
 def _cleaned(probability: FloatVolume, aligned: AlignedSeries, prompts: tuple[Prompt, ...]) -> FloatVolume:
@@ -129,50 +128,61 @@ def _cleaned(probability: FloatVolume, aligned: AlignedSeries, prompts: tuple[Pr
     return probability
 
 
-@dataclass(frozen=True, eq=False)
-class _Answer:
-    """What one look (or several) gave: probability on the common grid, and what is doubtful about it.
-
-    outlined: (T, *look.shape) before only what continues the lesions was kept; None for several looks together.
-    """
-
-    probability: FloatVolume
-    features: npt.NDArray[np.float16]
-    look: Look
-    doubts: Doubts = Doubts()
-    outlined: FloatVolume | None = None
-
-
 def _prompted(
     work: Workplace, aligned: AlignedSeries, prompts: tuple[Prompt, ...], start: float, end: float
-) -> Generator[float, None, _Answer]:
-    """The lesions that prompts and given masks point at, looked at until the look suits their size."""
-    shown_first = visits_pointed_at(aligned, prompts)[0]
-    look = looks.first_look(aligned.grid)
+) -> Generator[float, None, Answer]:
+    """The lesions that prompts and given masks point at, those apart from each other one by one.
+
+    Clicks alone do not tell where a lesion ends, so that a look over everything is first.
+    """
+    grid, wide, spacing_mm = aligned.grid, None, aligned.grid.spacing_mm
+    if prompted_bounds(aligned, prompts) is None:
+        look, middle = looks.first_look(grid), (start + end) / 2
+        wide = yield from _one_look(work, aligned, prompts, look, start, middle)
+        start, spacing_mm = middle, looks.look_grid(look, grid).spacing_mm
+    masked = any(mask is not None for mask in aligned.masks)  # a mask shows all that is meant
+    groups = [prompts] if masked else apart(prompts, grid, None if wide is None else wide[1], spacing_mm)
+    answers = []
+    for n, group in enumerate(groups):
+        low, high = (start + (end - start) * (n + m) / len(groups) for m in (0, 1))
+        answers.append((yield from _closely(work, aligned, group, wide, low, high)))
+    return together(answers)
+
+
+def _closely(
+    work: Workplace, aligned: AlignedSeries, prompts: tuple[Prompt, ...], wide: Seen | None, start: float, end: float
+) -> Generator[float, None, Answer]:
+    """One lesion, or several near to each other, looked at until the look suits their size.
+
+    wide: the look over everything, where there was one.
+    """
+    grid, shown, points = aligned.grid, visits_pointed_at(aligned, prompts), points_of(prompts, aligned.grid)
     known = prompted_bounds(aligned, prompts)
-    if known is not None:
-        look = looks.look_at(aligned.grid, *known)
-    points = [from_corner(p.ras_mm, aligned.grid) for p in prompts if p.type == "point" and p.ras_mm is not None]
-    for n in range(looks.LOOKS):
-        low, high = (start + (end - start) * (1 - 0.4**m) for m in (n, n + 1))
-        answer, found = yield from _one_look(work, aligned, prompts, look, low, high)
-        if n == 0:
-            first = answer
-        found = looks.within_reach(found, shown_first, looks.look_grid(look, aligned.grid).spacing_mm)
-        wide = n == 0 and known is None  # whatever was found on a look over everything is looked at once more
-        better = looks.next_look(look, aligned.grid, found, points, wide) if n + 1 < looks.LOOKS else None
+    look = looks.first_look(grid) if known is None else looks.look_at(grid, *known, work.finer)
+    if wide is None:
+        wide = yield from _one_look(work, aligned, prompts, look, start, (start + end) / 2)
+        start = (start + end) / 2
+    answer, found = wide
+    for n in range(1, looks.LOOKS):
+        found = within_reach(found, shown[0], points, look, grid)
+        closer = n == 1 and known is None  # whatever was found on a look over everything is looked at once more
+        better = looks.next_look(look, grid, found, [place for _, place in points], closer, work.finer)
         if better is None:
             break
         look = better
-    if known is None:
-        answer = _with_lost_parts(work, answer, first, aligned)
+        answer, found = yield from _one_look(work, aligned, prompts, look, start, (start + end) / 2)
+        start = (start + end) / 2
     if any(p.type == "box" for p in prompts):
-        prompts = tuple(box_as_mask(p, answer.probability, aligned.grid) if p.type == "box" else p for p in prompts)
-        answer, _ = yield from _one_look(work, aligned, prompts, look, high, end)
-    return answer
+        prompts = tuple(box_as_mask(p, answer.probability, grid) if p.type == "box" else p for p in prompts)
+        answer, _ = yield from _one_look(work, aligned, prompts, look, start, (start + end) / 2)
+        start = (start + end) / 2
+    own = looks.own_voxels(look)
+    if own is not None:
+        answer = mean_of(answer, (yield from _one_look(work, aligned, prompts, own, start, end))[0])
+    return _with_lost_parts(work, answer, wide[0], aligned) if known is None else answer
 
 
-def _automatic(work: Workplace, aligned: AlignedSeries) -> Generator[float, None, _Answer]:
+def _automatic(work: Workplace, aligned: AlignedSeries) -> Generator[float, None, Answer]:
     """Looks over everything without a prompt, then a look at every place that one of them found.
 
     All kinds of image help to find a tumor; it is then outlined as one that was clicked.
@@ -183,7 +193,7 @@ def _automatic(work: Workplace, aligned: AlignedSeries) -> Generator[float, None
     for n, look in enumerate(over):
         answer, _ = yield from _one_look(work, aligned, (), look, 0.4 * n / len(over), 0.4 * (n + 1) / len(over))
         wide.append(answer.probability)
-    most = replace(answer, probability=np.max(wide, axis=0), outlined=None)
+    most = replace(answer, probability=np.max(wide, axis=0))
     seen = np.stack([looks.shrink(p, over[0]) for p in most.probability])
     small = looks.look_grid(over[0], aligned.grid)
     places = places_found(seen, small.spacing_mm, SMALLEST_FOUND_MM3, MOST_FOUND)
@@ -200,10 +210,10 @@ def _automatic(work: Workplace, aligned: AlignedSeries) -> Generator[float, None
     if not kept:
         return replace(most, probability=np.zeros_like(most.probability))
     best = np.max([answers[n].probability for n in kept], axis=0)
-    return replace(answers[kept[0]], probability=best, outlined=None)  # the largest lesion's features: the forecast
+    return replace(answers[kept[0]], probability=best)  # the largest lesion's features: the forecast
 
 
-def _with_lost_parts(work: Workplace, close: _Answer, wide: _Answer, aligned: AlignedSeries) -> _Answer:
+def _with_lost_parts(work: Workplace, close: Answer, wide: Answer, aligned: AlignedSeries) -> Answer:
     """The answer of close looks, with what only the wide look saw of the tumor.
 
     Where the network finds nothing by itself (CT, T1 alone) the wide look leaks too often to be trusted with all of it.
@@ -220,7 +230,7 @@ def _one_look(
     look: Look,
     start: float,
     end: float,
-) -> Generator[float, None, tuple[_Answer, npt.NDArray[np.bool_]]]:
+) -> Generator[float, None, Seen]:
     """The network over all visits through one look; also what it found there, (T, *look.shape) bool."""
     small = looks.seen_through(look, aligned)
     drawn = draw_prompts(small, looks.prompts_through(look, prompts, aligned.grid))
@@ -242,7 +252,10 @@ def _one_look(
         joined=tuple(v for v in joined if v in open_visits),
         taken_in=tuple(v for v in open_visits if added is not None and added[v].any()),
     )
-    return _Answer(whole, canvas.features, look, doubts, canvas.probability), found
+    outlined_first = None
+    if work.unfollowed:
+        outlined_first = np.stack([looks.grow(frame, look, aligned.grid) for frame in canvas.probability])
+    return Answer(whole, canvas.features, look, doubts, outlined_first), found
 
 
 def _fill_canvas(
