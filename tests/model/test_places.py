@@ -94,18 +94,19 @@ def answer_of(voxels, doubts=NO_DOUBTS, outlined=True):
     probability = np.zeros((1, 10, 10, 10), np.float32)
     probability[0, :voxels] = 0.8
     features = np.full((1, 1, 1, 1), voxels, np.float16)
-    return Answer(probability, features, looks.first_look(GRID), doubts, probability / 2 if outlined else None)
+    return Answer(probability, features, looks.first_look(GRID), voxels, doubts, probability / 2 if outlined else None)
 
 
-def test_lesions_looked_at_one_by_one_are_put_together():
+@pytest.mark.parametrize("larger_first", [False, True])
+def test_lesions_looked_at_one_by_one_are_put_together(larger_first):
     small, large = answer_of(2, Doubts(lost=(1, 2))), answer_of(5, Doubts(lost=(0, 2), joined=(3,)))
-    both = together([small, large])
-    assert np.array_equal(both.probability, large.probability)
-    assert np.array_equal(both.outlined, large.outlined)
+    small.probability[0, 9] = 0.6
+    both = together(*((large, small) if larger_first else (small, large)))
+    assert both.probability[0, :, 0, 0] == pytest.approx([0.8] * 5 + [0] * 4 + [0.6])
+    assert both.outlined[0, :, 0, 0] == pytest.approx([0.4] * 5 + [0] * 5)
     assert both.features is large.features
     assert both.doubts == Doubts(lost=(0, 1, 2), joined=(3,))
-    assert together([small]) is small
-    assert together([answer_of(2, outlined=False), answer_of(5, outlined=False)]).outlined is None
+    assert together(answer_of(2, outlined=False), answer_of(5, outlined=False)).outlined is None
 
 
 def test_a_small_lesion_is_the_mean_of_two_looks():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -16,13 +15,14 @@ from napari_convlstm_tumor.series import FloatVolume, Look
 class Answer:
     """Probability (T, I, J, K) on the common grid, and what is doubtful about it.
 
-    features, look: of the last visit, for the forecast. outlined: the probability before only what continues the
-    lesions was kept; None where nobody asked for it (Workplace.unfollowed).
+    features, look: of the last visit, for the forecast. found_mm3: what that look found, at all visits. outlined: the
+    probability before only what continues the lesions was kept; None where nobody asked for it (Workplace.unfollowed).
     """
 
     probability: FloatVolume
     features: npt.NDArray[np.float16]
     look: Look
+    found_mm3: float = 0.0
     doubts: Doubts = Doubts()
     outlined: FloatVolume | None = None
 
@@ -46,19 +46,23 @@ def _mean(a: FloatVolume, b: FloatVolume) -> FloatVolume:
     return (a + b) / np.float32(2)
 
 
-def together(answers: list[Answer]) -> Answer:
-    """Of lesions looked at one by one: all that was outlined, all doubts, and the features of the largest."""
-    if len(answers) == 1:
-        return answers[0]
-    sizes = [np.count_nonzero(a.probability >= 0.5) for a in answers]
-    outlined = [a.outlined for a in answers if a.outlined is not None]
+def together(one: Answer, other: Answer) -> Answer:
+    """Of lesions looked at one after the other: all that was outlined, all doubts, and the features of the larger.
+
+    In place, as each holds all visits: the probabilities of ``one``.
+    """
+    larger = one if one.found_mm3 >= other.found_mm3 else other
+    outlined = None
+    if one.outlined is not None and other.outlined is not None:
+        outlined = np.maximum(one.outlined, other.outlined)
+    doubts = (_either(getattr(one.doubts, kind.name), getattr(other.doubts, kind.name)) for kind in fields(Doubts))
     return replace(
-        answers[int(np.argmax(sizes))],
-        probability=np.max([a.probability for a in answers], axis=0),
-        outlined=np.max(outlined, axis=0) if outlined else None,
-        doubts=Doubts(*(_any_of(getattr(a.doubts, kind.name) for a in answers) for kind in fields(Doubts))),
+        larger,
+        probability=np.maximum(one.probability, other.probability, out=one.probability),
+        outlined=outlined,
+        doubts=Doubts(*doubts),
     )
 
 
-def _any_of(visits: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
-    return tuple(sorted({visit for some in visits for visit in some}))
+def _either(visits: tuple[int, ...], others: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted({*visits, *others}))

@@ -142,11 +142,13 @@ def _prompted(
         start, spacing_mm = middle, looks.look_grid(look, grid).spacing_mm
     masked = any(mask is not None for mask in aligned.masks)  # a mask shows all that is meant
     groups = [prompts] if masked else apart(prompts, grid, None if wide is None else wide[1], spacing_mm)
-    answers = []
+    answer: Answer | None = None
     for n, group in enumerate(groups):
         low, high = (start + (end - start) * (n + m) / len(groups) for m in (0, 1))
-        answers.append((yield from _closely(work, aligned, group, wide, low, high)))
-    return together(answers)
+        one = yield from _closely(work, aligned, group, wide, low, high)
+        answer = one if answer is None else together(answer, one)
+    assert answer is not None  # there are prompts or masks
+    return answer
 
 
 def _closely(
@@ -255,7 +257,8 @@ def _one_look(
     outlined_first = None
     if work.unfollowed:
         outlined_first = np.stack([looks.grow(frame, look, aligned.grid) for frame in canvas.probability])
-    return Answer(whole, canvas.features, look, doubts, outlined_first), found
+    found_mm3 = float(np.count_nonzero(found) * small.grid.voxel_mm3)
+    return Answer(whole, canvas.features, look, found_mm3, doubts, outlined_first), found
 
 
 def _fill_canvas(
