@@ -34,7 +34,7 @@ Seen = tuple[Answer, npt.NDArray[np.bool_]]
 def mean_of(finer: Answer, own: Answer) -> Answer:
     """Of a look on finer voxels and one on the grid's own at the same place.
 
-    The first sees more of a small lesion, and outlines one of 2 to 6 mL too large (docs/training-log.md).
+    The first sees more of a small lesion, the second was what training showed (docs/training-log.md).
     """
     outlined = None
     if finer.outlined is not None and own.outlined is not None:

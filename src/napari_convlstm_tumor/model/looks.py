@@ -33,9 +33,11 @@ SPAN_RANGE = (17.0, 46.0)
 FIRST_SPACING_MM = 3.0
 # Without a prompt the whole grid is looked at again, this finely: tumors below 5 mL are dots on a coarse look.
 SEARCH_SPACING_MM = 2.2
-FINEST_MM, COARSEST_MM = 0.75, 5.0
-# Voxels are made finer by at most this; slices from THICK_MM on stay, as what lies between two of them is not known.
-MOST_FINER, THICK_MM = 2.0, 2.0
+FINEST_MM, COARSEST_MM = 1.0, 5.0
+# A lesion that spans fewer voxels of the grid than this is seen on voxels down to FINEST_SMALL_MM, and of at least half
+# the grid's: below 1 mL it is followed more often, while larger ones become too large (60 heads; docs/training-log.md).
+# Slices from THICK_MM on stay as they are: what lies between two of them is not known.
+SMALL_VOXELS, FINEST_SMALL_MM, MOST_FINER, THICK_MM = 9.0, 0.75, 2.0, 2.0
 LOOKS = 3
 # The look shows this many voxels around the lesion: what the network was trained to see around it.
 MARGIN_VOXELS = 14.0
@@ -65,11 +67,13 @@ def _over_everything(grid: Grid, spacing_mm: float) -> Look:
 def look_at(grid: Grid, low_mm: FloatArray, high_mm: FloatArray, extent_mm: float, finer: bool = True) -> Look:
     """The part of the grid around low..high (mm from the grid's first corner) for lesions of ``extent_mm``.
 
-    finer: its voxels may be finer than the grid's.
+    finer: where these are small, its voxels may be finer than the grid's.
     """
     own = np.array(grid.spacing_mm)
-    finest = np.where(finer & (own < THICK_MM), own / MOST_FINER, own)
-    spacing = np.maximum(np.clip(extent_mm / SPAN_VOXELS, FINEST_MM, COARSEST_MM), finest)
+    small = finer and extent_mm < SMALL_VOXELS * own.min()
+    finest = np.where(small & (own < THICK_MM), own / MOST_FINER, own)
+    lowest = FINEST_SMALL_MM if small else FINEST_MM
+    spacing = np.maximum(np.clip(extent_mm / SPAN_VOXELS, lowest, COARSEST_MM), finest)
     margin = MARGIN_VOXELS * spacing
     return _look(grid, (low_mm - margin) / own, (high_mm + margin) / own, spacing)
 
