@@ -48,11 +48,8 @@ def scores_of(case: Case, networks: methods.Networks) -> Iterator[evaluate.Score
             native = [case.scored_mask(mask, t) for t, mask in enumerate(masks)]
             blank = evaluate.Score(case.set, prompt, method, "", case.patient, 0.0)
             found = [s for s in evaluate.mask_scores(case, native, ("dice",), blank) if s.measure.startswith("Dice")]
-            told = " ".join(f"{s.value:.2f}" for s in found)
-            print(
-                f"{case.set}, {prompt}, {method}: {case.patient} {np.mean([s.value for s in found]):.3f} ({told})",
-                flush=True,
-            )
+            told, mean = " ".join(f"{s.value:.2f}" for s in found), np.mean([s.value for s in found])
+            print(f"{case.set}, {prompt}, {method}: {case.patient} {mean:.3f} ({told})", flush=True)
             yield from found
 
 

@@ -40,16 +40,16 @@ MASK = Prompt(1, "mask", mask=Volume(np.ones(GRID.shape, np.uint8), GRID))
     ],
 )
 def test_prompts_far_from_each_other_mean_lesions_apart(prompts, expected, reason):
-    groups = apart(prompts, GRID, None, GRID.spacing_mm)
+    groups = apart(prompts, None, WHOLE, GRID)
     assert groups == [tuple(prompts[n] for n in group) for group in expected], reason
 
 
 def test_clicks_in_one_large_tumor_stay_together_however_far_apart():
     found = np.zeros((2, *GRID.shape), bool)
     found[0, 15:60, 15:30, 15:30] = found[1, 55:85, 15:65, 15:45] = True
-    assert apart((A, B), GRID, found, GRID.spacing_mm) == [(A, B)]
+    assert apart((A, B), found, WHOLE, GRID) == [(A, B)]
     found[0] = False
-    assert apart((A, B), GRID, found, GRID.spacing_mm) == [(A,), (B,)]
+    assert apart((A, B), found, WHOLE, GRID) == [(A,), (B,)]
 
 
 def test_points_are_clicks_and_the_corners_of_scribbles():

@@ -36,17 +36,16 @@ def points_of(prompts: Sequence[Prompt], grid: Grid) -> list[Point]:
     ]
 
 
-def apart(
-    prompts: tuple[Prompt, ...], grid: Grid, found: Mask | None, spacing_mm: Sequence[float]
-) -> list[tuple[Prompt, ...]]:
+def apart(prompts: tuple[Prompt, ...], found: Mask | None, look: Look, grid: Grid) -> list[tuple[Prompt, ...]]:
     """The prompts in groups, each of which is looked at by itself, in the order in which they were given.
 
     Prompts are of one group that lie within APART_MM of each other or, at whatever visits, in one piece of ``found``
-    (T, I, J, K; on voxels of ``spacing_mm`` from the grid's first corner; None where nothing was looked for yet). A
-    mask shows all that is meant, so with one there is one group.
+    (T, *look.shape; None where nothing was looked for yet), of a look over everything. A mask shows all that is meant,
+    so with one there is one group.
     """
     if any(p.ras_mm is None for p in prompts):
         return [prompts]
+    spacing_mm = looks.look_grid(look, grid).spacing_mm
     corners = [np.atleast_2d(from_corner(np.asarray(p.ras_mm), grid)) for p in prompts]
     lows, highs = [c.min(axis=0) for c in corners], [c.max(axis=0) for c in corners]
     pieces = None if found is None else ndimage.label(widened(np.asarray(found.any(axis=0)), spacing_mm))[0]

@@ -8,7 +8,7 @@ the number of visits: one visit is in the network at a time and only the recurre
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -135,13 +135,13 @@ def _prompted(
 
     Clicks alone do not tell where a lesion ends, so that a look over everything is first.
     """
-    grid, wide, spacing_mm = aligned.grid, None, aligned.grid.spacing_mm
+    wide, look = None, looks.first_look(aligned.grid)
     if prompted_bounds(aligned, prompts) is None:
-        look, middle = looks.first_look(grid), (start + end) / 2
+        middle = (start + end) / 2
         wide = yield from _one_look(work, aligned, prompts, look, start, middle)
-        start, spacing_mm = middle, looks.look_grid(look, grid).spacing_mm
+        start = middle
     masked = any(mask is not None for mask in aligned.masks)  # a mask shows all that is meant
-    groups = [prompts] if masked else apart(prompts, grid, None if wide is None else wide[1], spacing_mm)
+    groups = [prompts] if masked else apart(prompts, None if wide is None else wide[1], look, aligned.grid)
     answer: Answer | None = None
     for n, group in enumerate(groups):
         low, high = (start + (end - start) * (n + m) / len(groups) for m in (0, 1))
@@ -161,9 +161,9 @@ def _closely(
     grid, shown, points = aligned.grid, visits_pointed_at(aligned, prompts), points_of(prompts, aligned.grid)
     known = prompted_bounds(aligned, prompts)
     look = looks.first_look(grid) if known is None else looks.look_at(grid, *known, work.finer)
+    steps = _halves(start, end)
     if wide is None:
-        wide = yield from _one_look(work, aligned, prompts, look, start, (start + end) / 2)
-        start = (start + end) / 2
+        wide = yield from _one_look(work, aligned, prompts, look, *next(steps))
     answer, found = wide
     for n in range(1, looks.LOOKS):
         found = within_reach(found, shown[0], points, look, grid)
@@ -172,16 +172,22 @@ def _closely(
         if better is None:
             break
         look = better
-        answer, found = yield from _one_look(work, aligned, prompts, look, start, (start + end) / 2)
-        start = (start + end) / 2
+        answer, found = yield from _one_look(work, aligned, prompts, look, *next(steps))
     if any(p.type == "box" for p in prompts):
         prompts = tuple(box_as_mask(p, answer.probability, grid) if p.type == "box" else p for p in prompts)
-        answer, _ = yield from _one_look(work, aligned, prompts, look, start, (start + end) / 2)
-        start = (start + end) / 2
+        answer, _ = yield from _one_look(work, aligned, prompts, look, *next(steps))
     own = looks.own_voxels(look)
     if own is not None:
-        answer = mean_of(answer, (yield from _one_look(work, aligned, prompts, own, start, end))[0])
+        answer = mean_of(answer, (yield from _one_look(work, aligned, prompts, own, *next(steps)))[0])
     return _with_lost_parts(work, answer, wide[0], aligned) if known is None else answer
+
+
+def _halves(start: float, end: float) -> Iterator[tuple[float, float]]:
+    """Each the first half of what is left: how many looks there will be is not known."""
+    while True:
+        middle = (start + end) / 2
+        yield start, middle
+        start = middle
 
 
 def _automatic(work: Workplace, aligned: AlignedSeries) -> Generator[float, None, Answer]:
