@@ -96,6 +96,7 @@ def test_what_a_crash_left_behind_is_brought_back(widget, qtbot, tmp_path, analy
     assert "6 Keep" in widget.status.text()  # seen without looking into that tab
     widget.keeping.recover()
     settle(widget, qtbot)
+    assert widget.keeping.said.text() == "Opened."
     np.testing.assert_array_equal(np.asarray(tumor(widget).data) != 0, painted)
     widget.keeping.look_for_crashes(left_alone_s=0)
     widget.keeping.discard()

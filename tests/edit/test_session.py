@@ -175,6 +175,14 @@ def test_a_link_out_of_the_folder_is_refused(session):
         open_session(session)
 
 
+def test_what_is_being_written_beside_is_not_looked_at(session):
+    """A result still being written is moved in meanwhile: looking into its folder found files that were gone."""
+    part = session / ".result.0a1b2c3d.part"
+    part.mkdir()
+    (part / "run.json").symlink_to(session / "gone")
+    assert open_session(session).corrected
+
+
 @pytest.mark.parametrize("name", ["../../../etc/passwd", "/etc/passwd"])
 def test_a_file_named_outside_the_folder_is_refused(session, name):
     recipe = session / "result" / "recipe.yaml"
