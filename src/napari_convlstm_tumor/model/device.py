@@ -1,4 +1,4 @@
-"""Where the network runs: the device, the model on it, and what gives way when the GPU's memory is too small."""
+"""Where the network runs: the device, the precision, the model on it, and what gives way when a GPU is too small."""
 
 from __future__ import annotations
 
@@ -22,6 +22,23 @@ def pick_device(name: str) -> torch.device:
         raise SettingsError("device is 'cuda', but torch finds no CUDA GPU here. Use --device auto or cpu.")
     use_gpu = name == "cuda" or (name == "auto" and torch.cuda.is_available())
     return torch.device("cuda" if use_gpu else "cpu")
+
+
+def computes_bf16(kind: str) -> bool:
+    """Whether a device of this kind ("cpu", "cuda") has instructions for bf16.
+
+    torch imitates them where there are none: on a CPU with AVX2 alone, as most laptops are, a 3-D convolution in bf16
+    took 300 times as long as in float32 (docs/performance.md).
+    """
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    known = torch.cpu.get_capabilities()
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+
+
+def fast_precision(device: torch.device) -> torch.autocast:
+    """Computing in bf16 where the device can, else in float32: the same outlines but for rounding."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=computes_bf16(device.type))
 
 
 @functools.lru_cache(maxsize=2)

@@ -21,7 +21,7 @@ from napari_convlstm_tumor.model import prompts as channels
 from napari_convlstm_tumor.model.answer import Answer, Seen, mean_of, together
 from napari_convlstm_tumor.model.card import Model
 from napari_convlstm_tumor.model.cautions import Doubts, cautions, finds_by_itself, outlined_on, refuse_blind_run
-from napari_convlstm_tumor.model.device import Workplace, cached_model, pick_device
+from napari_convlstm_tumor.model.device import Workplace, cached_model, fast_precision, pick_device
 from napari_convlstm_tumor.model.drawing import (
     box_as_mask,
     draw_prompts,
@@ -325,7 +325,7 @@ def expected_speed(
     sizes = look.shape
     pad = [a for n, s in zip(reversed(sizes), reversed(stride), strict=True) for a in (0, -n % s)]
     features = torch.from_numpy(prediction.features)[None].float().to(device)
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+    with torch.inference_mode(), fast_precision(device):
         speed = network.speed(features, F.pad(geometry, pad, mode="replicate").to(device), stride)
     i, j, k = sizes
     believed = torch.lerp(torch.full_like(speed, mean_speed), speed, FORECAST_SHARE)

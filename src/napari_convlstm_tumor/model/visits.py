@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from napari_convlstm_tumor.model import prompts as channels
-from napari_convlstm_tumor.model.device import Workplace
+from napari_convlstm_tumor.model.device import Workplace, fast_precision
 from napari_convlstm_tumor.model.network import INTENSITY_LIMIT, pool_strides
 from napari_convlstm_tumor.model.windows import Box
 from napari_convlstm_tumor.series import AlignedSeries
@@ -58,7 +58,7 @@ def run_visits(
         if before is not None and aligned.dated:
             gap = torch.tensor([float(abs(aligned.days[visit] - aligned.days[before]))], device=device)
         present = [m in aligned.modalities and bool(aligned.present[visit, aligned.modalities.index(m)]) for m in names]
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+        with torch.inference_mode(), fast_precision(device):
             logits, _, features, after = model.network(image, alike, present, prompt, strides, state, gap)
             answers = [logits]
             if n > 0 and visit in drawn and aligned.masks[visit] is None and model.network.remembers:

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from napari_convlstm_tumor.series import AlignedSeries, FloatVolume
 
-# A pass holds about 600 bytes a voxel in bf16, so this keeps it near 4 GB; larger bodies go through windows.
+# A pass holds about 600 bytes a voxel in bf16 and 700 in float32, so this keeps it near 5 GB; larger bodies go through
+# windows.
 LARGEST_PASS_VOXELS = 7_000_000
 WINDOW_OVERLAP_VOXELS = 32
 # A plane belongs to the body when this share of its voxels is clearly brighter than the background.

@@ -21,6 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from napari_convlstm_tumor import RESEARCH_USE
 from napari_convlstm_tumor.errors import SettingsError
 from napari_convlstm_tumor.model.card import load_model, save_model
+from napari_convlstm_tumor.model.device import fast_precision
 from napari_convlstm_tumor.model.network import GrowthNet, NetworkConfig
 from napari_convlstm_tumor.series import FED
 from napari_convlstm_tumor.training import leakage
@@ -185,8 +186,7 @@ def training_step(
     network: GrowthNet, sample: Mapping[str, Any], optimiser: torch.optim.Optimizer, team: Team | None = None
 ) -> dict[str, float]:
     """One sequence (of each process) forward and back; returns the losses as numbers."""
-    device_type = sample["images"].device.type
-    with torch.autocast(device_type, torch.bfloat16):
+    with fast_precision(sample["images"].device):
         losses = sequence_losses(network, sample)
     total = losses["segmentation"] + losses.get("forecast", torch.zeros(()))
     optimiser.zero_grad(set_to_none=True)
