@@ -196,6 +196,7 @@ def test_the_record_explains_the_run_without_paths_or_dates(analysis, tmp_path, 
     assert set(record["timings_s"]) == {"read", "align", "segment", "measure", "forecast", "report"}
     assert record["versions"]["torch"]
     assert record["peak_memory_mb"] > 0
+    assert record["precision"] is None  # the masks were given: our network was not asked
     assert str(patient.parent) not in text
 
 

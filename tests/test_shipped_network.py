@@ -66,6 +66,7 @@ def test_the_same_input_gives_the_same_result(progressing):
     assert np.array_equal(runs[0].masks, runs[1].masks)
     assert np.array_equal(runs[0].growth, runs[1].growth, equal_nan=True)
     assert runs[0].report.visits == runs[1].report.visits
+    assert runs[0].provenance["precision"] == ("bf16" if device.computes_bf16("cpu") else "float32")
 
 
 # CPU and GPU round bf16 in another order. How much that can move was measured on the CPU with another rounding, float32

@@ -29,7 +29,7 @@ from napari_convlstm_tumor.io.names import printable
 from napari_convlstm_tumor.io.nifti import is_single_file
 from napari_convlstm_tumor.io.prompts import read_prompts
 from napari_convlstm_tumor.io.read import read_series
-from napari_convlstm_tumor.model.device import pick_device
+from napari_convlstm_tumor.model.device import computes_bf16, pick_device
 from napari_convlstm_tumor.model.segmenters import Segmenter, segmenter_of
 from napari_convlstm_tumor.prepare.native import mask_to_grid, to_common_mm
 from napari_convlstm_tumor.prepare.preprocess import align
@@ -315,15 +315,18 @@ def _display_images(aligned: AlignedSeries) -> dict[str, FloatVolume]:
 
 
 def _provenance(settings: Settings, prediction: Prediction, clock: Clock) -> dict[str, Any]:
-    """Versions, device, seconds a step, peak memory: a run explains itself."""
+    """Versions, device, precision of our network, seconds a step, peak memory: a run explains itself."""
     plain = settings.to_dict()
     plain |= {name: Path(plain[name]).name for name in PATHS if plain[name] is not None}
     plain["model"] = Path(settings.model).name
     used_network = prediction.model != "masks given"
+    device = pick_device(settings.device if used_network else "cpu")
+    ours = prediction.features is not None  # another segmenter has a precision of its own
     return {
         "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
         "settings": plain,
-        "device": str(pick_device(settings.device)) if used_network else "cpu",
+        "device": str(device),
+        "precision": ("bf16" if computes_bf16(device.type) else "float32") if ours else None,
         "timings_s": clock.seconds,
         "peak_memory_mb": _peak_memory_mb(),
     }

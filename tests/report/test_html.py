@@ -67,6 +67,8 @@ def an_analysis(visits=3, dated=True, tumor=True):
         provenance={
             "versions": {"python": "3.11.7", "numpy": "2.4"},
             "settings": {"masks": "use", "modality": [], "prompts": None},
+            "device": "cpu",
+            "precision": "float32",
             "timings_s": {"read": 1.234},
         },
     )
@@ -197,6 +199,7 @@ def text_of(page):
         "within measurement error",
         "growthnet-2 (sha256 0123456789ab)",
         "python 3.11.7, numpy 2.4",
+        "cpu, network in float32",
         "read 1.2",
     ],
 )

@@ -34,7 +34,7 @@ from napari_convlstm_tumor.results.recipe import read_recipe
 from napari_convlstm_tumor.series import FloatVolume, Prediction, Registration, Report
 from napari_convlstm_tumor.volume import Grid, Volume
 
-PROVENANCE_KEYS = ("versions", "settings", "device", "timings_s", "peak_memory_mb")
+PROVENANCE_KEYS = ("versions", "settings", "device", "precision", "timings_s", "peak_memory_mb")
 
 
 @dataclass(frozen=True, eq=False)
