@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from napari_convlstm_tumor.io.write import write_json
+from napari_convlstm_tumor.model.device import fast_precision
 from napari_convlstm_tumor.model.network import GrowthNet, NetworkConfig, pool_strides
 from napari_convlstm_tumor.training.anatomy import template_brain
 from napari_convlstm_tumor.training.baseline import ForgetfulNet, VisitUNet
@@ -44,6 +45,7 @@ TRAIN_WEIGHTS = (0.6, 0.0, 0.1, 0.1, 0.2, 0.0, 0.0)
 VISITS = 3
 TIMED_VOXELS, TIMED_VISITS, TIMED_ROUNDS = (64, 64, 64), 4, 7
 BOOTSTRAP_DRAWS = 1000
+CPU = torch.device("cpu")
 
 Sample = dict[str, Tensor]
 
@@ -201,7 +203,7 @@ def _dices(network: Any, sample: Sample) -> list[float]:
     for t, truth in enumerate(sample["mask"]):
         gap = None if t == 0 else (sample["days"][t] - sample["days"][t - 1])[None]
         inputs = (sample["images"][t, None], sample["alike"][t, None], present, sample["prompt"][t, None])
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast_precision(CPU):
             logits, _, _, state = network(*inputs, strides, state, gap_days=gap)
         found.append(dice(logits[0, 0].float().numpy(), truth.numpy()))
     return found
@@ -226,13 +228,13 @@ def _times(names: list[str], options: argparse.Namespace) -> dict[str, tuple[flo
 
 @torch.no_grad()
 def _visits(network: Any) -> tuple[list[float], Any]:
-    """Seconds of each of several visits on 64^3 voxels in bf16, and the state after the last."""
+    """Seconds of each of several visits on 64^3 voxels, and the state after the last."""
     images, prompt = torch.zeros(1, 6, *TIMED_VOXELS), torch.zeros(1, 4, *TIMED_VOXELS)
     strides = pool_strides((1, 1, 1), network.levels - 1)
     state, spent = None, []
     for _ in range(TIMED_VISITS):
         started = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast_precision(CPU):
             gap = None if state is None else torch.tensor([30.0])
             *_, state = network(images, images, [True] * 6, prompt, strides, state, gap_days=gap)
         spent.append(time.perf_counter() - started)
