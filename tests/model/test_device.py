@@ -29,6 +29,11 @@ def test_bf16_only_where_the_cpu_has_it(monkeypatch, known, expected):
     assert product() == expected
 
 
+def test_float32_where_torch_does_not_say(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert product() == torch.float32
+
+
 @pytest.mark.parametrize("has_it", [True, False])
 def test_a_gpu_that_only_imitates_it_computes_in_float32(monkeypatch, has_it):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: has_it or including_emulation)

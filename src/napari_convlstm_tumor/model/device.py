@@ -32,7 +32,8 @@ def computes_bf16(kind: str) -> bool:
     """
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    known = torch.cpu.get_capabilities()
+    tell = getattr(torch.cpu, "get_capabilities", None)  # an older torch does not say
+    known = {} if tell is None else tell()
     return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
 
 
