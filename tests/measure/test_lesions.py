@@ -312,8 +312,14 @@ def test_a_crumb_makes_no_split_and_no_merge():
     assert told(tracking) == []
     assert tracking.lesions[0].pieces == (1, 2, 1)
     tracking = followed([crumbled, whole])
-    assert told(tracking) == []
-    assert tracking.lesions[1].states == ("baseline", "merged into 1")
+    assert told(tracking) == [(1, "speck", (2,))]
+    assert tracking.lesions[1].states == ("speck", "absent")
+
+
+def test_a_crumb_is_no_new_lesion_because_the_one_beside_it_grows_over_it():
+    """Two voxels beside a clicked glioblastoma were a non-target lesion of its own (GBM-05)."""
+    small, crumbled, whole = ball(A, 3), ball(A, 4) + ball((37, 40, 50), 1), ball(A, 8)
+    assert told(followed([small, crumbled])) == told(followed([small, crumbled, whole])) == [(2, "speck", (2,))]
 
 
 def test_a_small_component_that_stays_is_no_speck():

@@ -120,9 +120,11 @@ class Story:
         return self.owner[max(taken, key=lambda e: self.node_mm3(e.before)).after] if taken else 0
 
     def is_speck(self, lesion: int) -> bool:
-        """A single component under speck_mm3 that belongs to nothing at any other visit and no hand has touched."""
+        """A single component under speck_mm3 that continues nothing, no hand has touched, and at most another lesion
+        takes in: what is a crumb today does not become a lesion because the one beside it grows over it.
+        """
         nodes = [node for t in range(len(self.graph.visits)) for node in self.pieces(lesion, t)]
-        alone = len(nodes) == 1 and nodes[0] not in self._into and nodes[0] not in self._out_of
+        alone = len(nodes) == 1 and nodes[0] not in self._into
         return alone and nodes[0] not in self.by_hand and self.is_small(nodes[0])
 
     def is_small(self, node: Node) -> bool:
@@ -246,8 +248,8 @@ def _specks(story: Story, t: int, lesions: Sequence[int]) -> list[Event]:
     volumes = [story.volume_mm3(n, t) for n in lesions]
     who = f"Lesions {_listed([str(n) for n in lesions])} are" if len(lesions) > 1 else f"Lesion {lesions[0]} is"
     reason = (
-        f"{who} smaller than {story.speck_mm3:.0f} mm3 ({_millilitres(sum(volumes))} in all) and nothing at another "
-        "visit continues that: it may be noise. It is counted, but called no new lesion."
+        f"{who} smaller than {story.speck_mm3:.0f} mm3 ({_millilitres(sum(volumes))} in all) and no lesion of its own "
+        "at another visit: it may be noise. It is counted, but called no new lesion."
     )
     largest = story.pieces(lesions[volumes.index(max(volumes))], t)
     return [

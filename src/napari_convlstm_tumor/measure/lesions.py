@@ -102,8 +102,8 @@ def track(
 
     qualities: of each visit's registration, 0..1, NaN = not judged. links: corrections by hand. inside: (T, I, J, K)
     bool, voxels that a visit's images show; a lesion outside them is "not covered", never vanished. tolerance_mm: how
-    far a visit may lie off. speck_mm3: smaller components (and those under SPECK_VOXELS) are specks: counted, but
-    without a partner at any other visit no new lesion, and no split or merge. box: where all tumor lies; only there is
+    far a visit may lie off. speck_mm3: smaller components (and those under SPECK_VOXELS) are specks: counted, but no
+    split or merge and, where they are no lesion at another visit, no new one. box: where all tumor lies; only there is
     it looked for. Raises InputError for shapes, qualities or links that cannot be.
     """
     _check(masks, grid, qualities, inside, tolerance_mm)
