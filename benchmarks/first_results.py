@@ -22,6 +22,7 @@ from scipy import ndimage
 
 from napari_convlstm_tumor.io.prompts import write_prompts
 from napari_convlstm_tumor.io.read import read_volume
+from napari_convlstm_tumor.model.device import computes_bf16
 from napari_convlstm_tumor.series import Prompt
 from napari_convlstm_tumor.training.evaluate import filled
 
@@ -98,14 +99,15 @@ def main() -> None:
     command = [sys.executable, "-W", "ignore", "benchmarks/registration.py", "--data", str(data)]
     registration = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     ms, gbm = registration.split("\n\n")
-    page = PAGE.format(rows="\n".join([RESULT_HEADER, *rows]), ms=ms, gbm=gbm)
+    precision = "bf16" if computes_bf16("cpu") else "float32"
+    page = PAGE.format(precision=precision, rows="\n".join([RESULT_HEADER, *rows]), ms=ms, gbm=gbm)
     options.page.write_text(page, encoding="utf-8")
     print(page)
 
 
 PAGE = """# First results on real patients
 
-Made by `python benchmarks/first_results.py` on 2 CPU cores (bf16). Wall time includes starting Python (about 5 s).
+Made by `python benchmarks/first_results.py` on 2 CPU cores ({precision}). Wall time includes starting Python (5 s).
 Other work may have shared the two cores: the times are upper bounds. Peak memory is each process's own.
 
 {rows}
