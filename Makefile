@@ -19,8 +19,9 @@ viewer: setup system
 	test -f results/demo/progressing/run.json || $(MAKE) demo
 	$(BIN)/napari results/demo/progressing --plugin napari-convlstm-tumor -w napari-convlstm-tumor "Tumor growth"
 
+# Two processes, each with whole files of tests; on more cores too, as some tests measure memory.
 test: setup system lint
-	$(XVFB) $(BIN)/python -m pytest -m "not slow and not gpu"
+	$(XVFB) $(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist loadfile
 
 setup: $(STAMP)
 
