@@ -24,7 +24,7 @@ def product():
     ],
 )
 def test_bf16_only_where_the_cpu_has_it(monkeypatch, known, expected):
-    """torch imitates bf16 elsewhere, 300 times as slow: both sample patients took 28 s, one of them over 10 minutes."""
+    """torch imitates bf16 elsewhere, 100 times as slow: both sample patients took 28 s, one of them over 10 minutes."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known)
     assert product() == expected
 

@@ -27,8 +27,8 @@ def pick_device(name: str) -> torch.device:
 def computes_bf16(kind: str) -> bool:
     """Whether a device of this kind ("cpu", "cuda") has instructions for bf16.
 
-    torch imitates them where there are none: on a CPU with AVX2 alone, as most laptops are, a 3-D convolution in bf16
-    took 300 times as long as in float32 (docs/performance.md).
+    torch imitates them where there are none: on a CPU with AVX2 alone, as most laptops are, the network took 100 times
+    as long in bf16 as in float32 (docs/performance.md).
     """
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
