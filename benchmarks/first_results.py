@@ -22,7 +22,7 @@ from scipy import ndimage
 
 from napari_convlstm_tumor.io.prompts import write_prompts
 from napari_convlstm_tumor.io.read import read_volume
-from napari_convlstm_tumor.model.device import computes_bf16
+from napari_convlstm_tumor.model.device import pick_device, precision_of
 from napari_convlstm_tumor.series import Prompt
 from napari_convlstm_tumor.training.evaluate import filled
 
@@ -99,7 +99,7 @@ def main() -> None:
     command = [sys.executable, "-W", "ignore", "benchmarks/registration.py", "--data", str(data)]
     registration = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     ms, gbm = registration.split("\n\n")
-    precision = "bf16" if computes_bf16("cpu") else "float32"
+    precision = precision_of(pick_device("auto"))
     page = PAGE.format(precision=precision, rows="\n".join([RESULT_HEADER, *rows]), ms=ms, gbm=gbm)
     options.page.write_text(page, encoding="utf-8")
     print(page)

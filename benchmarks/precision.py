@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from napari_convlstm_tumor.model.card import load_model
-from napari_convlstm_tumor.model.device import computes_bf16
+from napari_convlstm_tumor.model.device import precision_of
 from napari_convlstm_tumor.model.network import GrowthNet, pool_strides
 from napari_convlstm_tumor.model.prompts import add_point, empty_prompt
 
@@ -62,7 +62,7 @@ def main() -> None:
     print(f"torch {torch.__version__}, {options.side}^3 voxels, {torch.get_num_threads()} threads")
     print(f"bf16 takes {in_bf16 / in_float32:.2f} times as long as float32 ({in_bf16:.2f} s, {in_float32:.2f} s)")
     print(f"largest difference of a probability: {float((answer[True] - answer[False]).abs().max()):.4f}")
-    print(f"the program takes {'bf16' if computes_bf16('cpu') else 'float32'} here")
+    print(f"the program takes {precision_of(torch.device('cpu'))} here")
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def test_the_same_input_gives_the_same_result(progressing):
     assert np.array_equal(runs[0].masks, runs[1].masks)
     assert np.array_equal(runs[0].growth, runs[1].growth, equal_nan=True)
     assert runs[0].report.visits == runs[1].report.visits
-    assert runs[0].provenance["precision"] == ("bf16" if device.computes_bf16("cpu") else "float32")
+    assert runs[0].provenance["precision"] == device.precision_of(torch.device("cpu"))
 
 
 # CPU and GPU round bf16 in another order. How much that can move was measured on the CPU with another rounding, float32
@@ -89,7 +89,7 @@ def clicked(progressing, **settings):
     return finished(analyse(files, Settings(masks="ignore", **settings), prompts=prompts))
 
 
-@pytest.mark.skipif(not device.computes_bf16("cpu"), reason="this CPU imitates bf16: it would take an hour")
+@pytest.mark.skipif(not device.computes_bf16("cpu"), reason="this CPU imitates bf16: a patient takes over ten minutes")
 def test_another_rounding_gives_the_same_outlines(progressing, monkeypatch):
     """What is asked of a GPU below can be had: float32 and bf16 agree within the bound, and are not the same."""
     rough = clicked(progressing)

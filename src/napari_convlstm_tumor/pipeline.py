@@ -29,7 +29,7 @@ from napari_convlstm_tumor.io.names import printable
 from napari_convlstm_tumor.io.nifti import is_single_file
 from napari_convlstm_tumor.io.prompts import read_prompts
 from napari_convlstm_tumor.io.read import read_series
-from napari_convlstm_tumor.model.device import computes_bf16, pick_device
+from napari_convlstm_tumor.model.device import pick_device, precision_of
 from napari_convlstm_tumor.model.segmenters import Segmenter, segmenter_of
 from napari_convlstm_tumor.prepare.native import mask_to_grid, to_common_mm
 from napari_convlstm_tumor.prepare.preprocess import align
@@ -326,7 +326,7 @@ def _provenance(settings: Settings, prediction: Prediction, clock: Clock) -> dic
         "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
         "settings": plain,
         "device": str(device),
-        "precision": ("bf16" if computes_bf16(device.type) else "float32") if ours else None,
+        "precision": precision_of(device) if ours else None,
         "timings_s": clock.seconds,
         "peak_memory_mb": _peak_memory_mb(),
     }

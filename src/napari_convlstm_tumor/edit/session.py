@@ -33,7 +33,7 @@ from napari_convlstm_tumor.results import PROMPTS_FILE, RECIPE_FILE, is_result, 
 from napari_convlstm_tumor.series import FloatVolume
 from napari_convlstm_tumor.settings import PATHS
 
-SESSION_FILE, RESULT, EDITS, LINKS = OWN = "session.json", "result", "edits", "links.json"
+SESSION_FILE, RESULT, EDITS, LINKS = OWN_NAMES = "session.json", "result", "edits", "links.json"
 KIND, VERSION = "napari-convlstm-tumor session", 1
 # A file of words; anything larger is no session of ours.
 LARGEST_SESSION_FILE = 20_000_000
@@ -46,7 +46,7 @@ def is_session(folder: Path) -> bool:
 
 def save_session(editor: Editor, folder: Path) -> None:
     """Write a session: its result whole, then session.json. Raises InputError for a folder with other things in it."""
-    if folder.exists() and any(p.name not in OWN for p in folder.iterdir()):
+    if folder.exists() and any(p.name not in OWN_NAMES for p in folder.iterdir()):
         raise InputError(f"The folder '{folder.name}' holds other files. Choose another for the session.")
     if editor.analysis.prediction.forecast_note == PENDING:
         editor.ahead()
@@ -201,7 +201,7 @@ def _refuse_unsafe(folder: Path) -> None:
     What lies beside them is never read and not looked at: a result still being written there is moved in meanwhile.
     """
     root = folder.resolve()
-    for path in (path for name in OWN for path in (folder / name, *(folder / name).rglob("*"))):
+    for path in (path for name in OWN_NAMES for path in (folder / name, *(folder / name).rglob("*"))):
         if path.is_symlink():
             raise InputError(f"The session holds a link ({path.name}) to another place; it is not opened.")
     named = [*_named_in_recipe(folder / RESULT / RECIPE_FILE), *_named_in_prompts(folder / RESULT / PROMPTS_FILE)]

@@ -120,8 +120,9 @@ class Story:
         return self.owner[max(taken, key=lambda e: self.node_mm3(e.before)).after] if taken else 0
 
     def is_speck(self, lesion: int) -> bool:
-        """A single component under speck_mm3 that continues nothing, no hand has touched, and at most another lesion
-        takes in: what is a crumb today does not become a lesion because the one beside it grows over it.
+        """A single component under speck_mm3 that continues nothing and no hand has touched.
+
+        Another lesion may grow over it later: that makes no lesion of a crumb.
         """
         nodes = [node for t in range(len(self.graph.visits)) for node in self.pieces(lesion, t)]
         alone = len(nodes) == 1 and nodes[0] not in self._into

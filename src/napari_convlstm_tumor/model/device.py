@@ -37,6 +37,11 @@ def computes_bf16(kind: str) -> bool:
     return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
 
 
+def precision_of(device: torch.device) -> str:
+    """What the network computes in there, in words."""
+    return "bf16" if computes_bf16(device.type) else "float32"
+
+
 def fast_precision(device: torch.device) -> torch.autocast:
     """Computing in bf16 where the device can, else in float32: the same outlines but for rounding."""
     return torch.autocast(device.type, torch.bfloat16, enabled=computes_bf16(device.type))

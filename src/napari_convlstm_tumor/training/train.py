@@ -1,4 +1,6 @@
-"""Training: one plain loop, bf16, resumable to the step; the CPU, a GPU, or many by torchrun. The caller seeds torch.
+"""Training: one plain loop, bf16 where there is, resumable to the step; on the CPU, a GPU, or many by torchrun.
+
+The caller seeds torch.
 
 `convlstm-tumor train --data ../shared/data --steps 8000 --run runs/first` starts or goes on with a run;
 the run folder holds last.pt (network, averaged weights, optimiser, step), TensorBoard curves, and what it trained on.
