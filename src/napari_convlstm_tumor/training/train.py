@@ -1,4 +1,4 @@
-"""Training: one plain loop, bf16 where there is, resumable to the step; on the CPU, a GPU, or many by torchrun.
+"""Training: one plain loop, bf16 where it can, resumable to the step; on the CPU, a GPU, or many by torchrun.
 
 The caller seeds torch.
 
